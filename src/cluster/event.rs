@@ -1,0 +1,33 @@
+//! What a source tells: changes of objects, and that it has told everything once.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use crate::model::{EndpointSlice, NodeInfo, ObjectName, ServiceSpec, SliceName};
+
+/// One change, as values. Sources send them in order; a repeated event is harmless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    ServiceApplied(ObjectName, Box<ServiceSpec>),
+    ServiceDeleted(ObjectName),
+    SliceApplied(SliceName, Box<EndpointSlice>),
+    SliceDeleted(SliceName),
+    /// This node, whole.
+    NodeApplied(Box<NodeInfo>),
+    NodeDeleted,
+    /// All CIDRs of all ServiceCIDR objects, whole.
+    ServiceCidrs(BTreeSet<IpNet>),
+    /// The source has listed this kind of object once (again, after a new list). On a relist
+    /// the source itself sends the deletions of what is no longer there before it says this.
+    Listed(Kind),
+}
+
+/// Kinds of objects that must be listed before anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Services,
+    EndpointSlices,
+    Node,
+    ServiceCidrs,
+}

@@ -1,0 +1,4 @@
+//! Kubernetes in.
+
+pub mod event;
+pub use event::{Event, Kind};

@@ -1,0 +1,4 @@
+//! ipvs-agent.
+
+pub mod cluster;
+pub mod model;

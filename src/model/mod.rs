@@ -1,0 +1,20 @@
+//! Values that every layer speaks: addresses, virtual servers, Kubernetes objects in slim form.
+//!
+//! Nothing here does I/O, reads a clock or knows a wire format; the module imports `std` and `ipnet` only.
+
+pub mod addr;
+pub mod moment;
+pub mod node;
+pub mod real_server;
+pub mod service;
+pub mod virtual_server;
+
+pub use addr::{Family, HostPort, ParseAddrError, Protocol, VipPort};
+pub use moment::Moment;
+pub use node::NodeInfo;
+pub use real_server::{RealServer, RealServerKey};
+pub use service::{
+    AddressType, Endpoint, EndpointPort, EndpointSlice, ObjectName, ServicePort, ServicePortName,
+    ServiceSpec, ServiceType, SliceName, TrafficPolicy,
+};
+pub use virtual_server::{Persistence, Scheduler, VipKind, VirtualServer};
