@@ -476,7 +476,7 @@ impl<'a> RawDaemon<'a> {
             let a = attribute?;
             match a.kind {
                 daemon::IPVS_DAEMON_ATTR_STATE => {
-                    raw.state = Some(a.u32("IPVS_DAEMON_ATTR_STATE")?)
+                    raw.state = Some(a.u32("IPVS_DAEMON_ATTR_STATE")?);
                 }
                 daemon::IPVS_DAEMON_ATTR_MCAST_IFN => {
                     raw.interface = Some(a.text("IPVS_DAEMON_ATTR_MCAST_IFN")?);
