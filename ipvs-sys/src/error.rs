@@ -260,8 +260,9 @@ fn explain(request: &Request, errno: i32) -> &'static str {
         (Errno::EXIST, Some(NewDaemon(_))) => "such a synchronisation daemon runs already",
         (Errno::EXIST, _) => "it exists already",
         (Errno::INVAL, Some(NewDest(..) | SetDest(..))) => {
-            "the kernel rejects the destination: its address is not unicast here, or its family \
-             differs from the service's while a synchronisation daemon runs"
+            "the kernel rejects the destination: its address is not unicast here (without an \
+             interface that is up no IPv4 address is), or its family differs from the service's \
+             while a synchronisation daemon runs"
         }
         (Errno::INVAL, Some(NewService(_) | SetService(_))) => "the kernel rejects the service",
         (Errno::INVAL, _) => "the kernel rejects the request",

@@ -53,14 +53,23 @@ impl NetlinkSocket {
     /// # Errors
     /// When the kernel refuses; only the size of the queue is a wish.
     pub fn open() -> io::Result<Self> {
+        Self::with_receive_queue(RECEIVE_QUEUE)
+    }
+
+    /// Opens a socket with another receive queue; the kernel doubles the `bytes` for its own
+    /// bookkeeping.
+    ///
+    /// # Errors
+    /// When the kernel refuses; only the size of the queue is a wish.
+    pub fn with_receive_queue(bytes: usize) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_GENERIC)?;
         socket.bind_auto()?;
         // Connected: messages of other processes are refused by the kernel.
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_cap_ack(true)?;
         socket.set_ext_ack(true)?;
-        if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_QUEUE).is_err() {
-            sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_QUEUE)?;
+        if sockopt::set_socket_recv_buffer_size_force(&socket, bytes).is_err() {
+            sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
         }
         let queue = sockopt::socket_recv_buffer_size(&socket)?;
         Ok(Self {

@@ -78,7 +78,7 @@ impl ProcPersistence {
 /// How packets get to a destination, without the kind of tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProcForward {
-    /// `Masq`.
+    /// `Masq`: the kernel's word for every method without a word of its own, `Bypass` included.
     Masquerade,
     /// `Local`.
     Local,
@@ -86,8 +86,6 @@ pub enum ProcForward {
     Tunnel,
     /// `Route`.
     DirectRoute,
-    /// `Bypass`.
-    Bypass,
 }
 
 /// A line of a destination.
@@ -193,7 +191,6 @@ fn destination<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<ProcDest
             "Local" => ProcForward::Local,
             "Tunnel" => ProcForward::Tunnel,
             "Route" => ProcForward::DirectRoute,
-            "Bypass" => ProcForward::Bypass,
             _ => return None,
         },
         weight: fields.next()?.parse().ok()?,
