@@ -12,4 +12,26 @@ pub struct RealServer {
     pub weight: u32,
     /// Runs on this node. A pod here may reach itself through its Service (hairpin).
     pub local: bool,
+    /// Terminating while others serve: keeps its connections at weight 0, is never added.
+    pub draining: bool,
+}
+
+impl RealServer {
+    /// One that serves with the default weight.
+    pub fn serving(local: bool) -> Self {
+        Self {
+            weight: 1,
+            local,
+            draining: false,
+        }
+    }
+
+    /// One that only finishes what it has.
+    pub fn draining(local: bool) -> Self {
+        Self {
+            weight: 0,
+            local,
+            draining: true,
+        }
+    }
 }

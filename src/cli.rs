@@ -1,0 +1,180 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use jiff::SignedDuration;
+
+/// The service proxy of a Kubernetes node, on the kernel's IPVS.
+#[derive(Debug, Parser)]
+#[command(name = "ipvs-agent", version, about, long_about = LONG_ABOUT, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+The service proxy of a Kubernetes node, on the kernel's IPVS.
+
+It watches Services and EndpointSlices and makes the kernel balance their traffic, with any of the
+kernel's schedulers. It takes the place of kube-proxy in IPVS mode. Without Kubernetes it does the
+same for manifests in a directory.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Programs this node and keeps it so, until stopped; the node then goes on serving
+    Run(Box<RunArgs>),
+    /// Prints the kernel's virtual servers as `ipvsadm -Ln` does
+    List,
+    /// Removes all that the agent made on this node, and nothing else
+    Cleanup(CleanupArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub services: ServiceArgs,
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  In a pod of a DaemonSet, the API server's addresses given so that its Service is not needed:
+    ipvs-agent run --apiserver https://192.0.2.10:6443 --cluster-cidr 10.244.0.0/16
+  On a machine without Kubernetes:
+    ipvs-agent run --manifests /etc/ipvs-agent/services";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where Services come from")]
+pub struct SourceArgs {
+    /// Read manifests (YAML or JSON) from a directory instead of an API server
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "apiserver", "context"])]
+    pub manifests: Option<PathBuf>,
+    /// How to reach the API server; without it the pod's own ServiceAccount is used
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context to use
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The API server's own addresses, so that the agent never needs the cluster IP that it has
+    /// to program itself. Several: the next is tried when one does not answer
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub apiserver: Vec<String>,
+    /// Certificate authority of the API server, in place of the kubeconfig's or the pod's
+    #[arg(long, value_name = "FILE")]
+    pub apiserver_ca: Option<PathBuf>,
+    /// Bearer token for the API server, in place of the kubeconfig's or the pod's
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// This node's name in Kubernetes
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", default_value_t = hostname())]
+    pub node_name: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What a Service means here")]
+pub struct ServiceArgs {
+    /// Scheduler of Services that ask for none by annotation: rr, wlc, mh …
+    #[arg(long, value_name = "NAME", default_value = "rr")]
+    pub scheduler: String,
+    /// Ranges that cluster IPs come from; without it the API server's ServiceCIDR objects say so
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub service_cidr: Vec<IpNet>,
+    /// Ranges whose sources are pods, which keep their address towards cluster IPs; without it
+    /// the node's own pod CIDRs
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub cluster_cidr: Vec<IpNet>,
+    /// Permit `spec.externalIPs` inside these ranges; without it all are refused (CVE-2020-8554)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub external_ip_cidr: Vec<IpNet>,
+    /// Masquerade all traffic to cluster IPs, pods' too
+    #[arg(long)]
+    pub masquerade_all: bool,
+    /// How long connections to a TCP endpoint that is gone may last
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub drain_timeout: SignedDuration,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Objects in the kernel")]
+pub struct KernelArgs {
+    /// Mark bit that routes a packet to IPVS; one that no network plugin uses
+    #[arg(long, value_name = "BIT", default_value = "0x2000", value_parser = mark_bit)]
+    pub route_mark: u32,
+    /// Mark bit of connections to be masqueraded
+    #[arg(long, value_name = "BIT", default_value = "0x4000", value_parser = mark_bit)]
+    pub masquerade_mark: u32,
+    /// Routing table that holds the virtual addresses
+    #[arg(long, value_name = "NUMBER", default_value_t = 10256)]
+    pub route_table: u32,
+    /// Priority of the policy rule that leads to it, before the main table's 32766
+    #[arg(long, value_name = "NUMBER", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..32766))]
+    pub rule_priority: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The agent itself")]
+pub struct RuntimeArgs {
+    /// How often the kernel is compared with what should be there, and repaired
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub audit_interval: SignedDuration,
+    /// Where /healthz and /livez answer
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10256")]
+    pub health_address: SocketAddr,
+    /// Where /metrics answers
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249")]
+    pub metrics_address: SocketAddr,
+    /// Form of the log, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as ipvs_agent::sync=debug
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "IPVS_AGENT_LOG",
+        default_value = "info"
+    )]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// One bit, decimal or hexadecimal.
+fn mark_bit(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    match parsed {
+        Ok(bits) if bits.count_ones() == 1 => Ok(bits),
+        _ => Err("it takes one bit of 32, such as 0x2000".to_owned()),
+    }
+}
+
+fn hostname() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_lowercase()
+}

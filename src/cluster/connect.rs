@@ -1,0 +1,147 @@
+//! How the API server is reached.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+
+/// What the command line says about the API server.
+#[derive(Debug, Clone, Default)]
+pub struct ApiAccess {
+    /// Without it: the pod's own ServiceAccount.
+    pub kubeconfig: Option<PathBuf>,
+    pub context: Option<String>,
+    /// The API server's own addresses, in place of the one in the configuration, which inside a
+    /// pod is the cluster IP that this agent has to program first.
+    pub servers: Vec<String>,
+    pub ca_file: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
+}
+
+/// The API server cannot be reached as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cannot use the kubeconfig {path:?}")]
+    Kubeconfig {
+        path: PathBuf,
+        #[source]
+        source: Box<KubeconfigError>,
+    },
+    #[error(
+        "not inside a pod with a ServiceAccount: give --kubeconfig, or --apiserver with --token-file and --apiserver-ca, or --manifests"
+    )]
+    InCluster(#[source] Box<kube::config::InClusterError>),
+    #[error("--apiserver {url:?} is not a URL such as https://192.0.2.10:6443")]
+    Url { url: String },
+    #[error("cannot read {path:?}")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path:?} holds no PEM certificate")]
+    Certificate { path: PathBuf },
+    #[error("cannot make a client")]
+    Client(#[source] Box<kube::Error>),
+    #[error("no API server answers; the last one tried was {url}")]
+    Unreachable {
+        url: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl ApiAccess {
+    /// A client of the first server that answers.
+    pub async fn connect(&self) -> Result<Client, ConnectError> {
+        let base = self.config().await?;
+        if self.servers.is_empty() {
+            return Client::try_from(base).map_err(|e| ConnectError::Client(Box::new(e)));
+        }
+        let mut last = None;
+        for url in &self.servers {
+            let mut config = base.clone();
+            config.cluster_url = url
+                .parse()
+                .map_err(|_| ConnectError::Url { url: url.clone() })?;
+            let client = Client::try_from(config).map_err(|e| ConnectError::Client(Box::new(e)))?;
+            match client.apiserver_version().await {
+                Ok(_) => return Ok(client),
+                Err(source) => {
+                    let source = Box::new(source);
+                    last = Some(ConnectError::Unreachable {
+                        url: url.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+        Err(last.unwrap_or(ConnectError::Url { url: String::new() }))
+    }
+
+    async fn config(&self) -> Result<Config, ConnectError> {
+        let mut config = match &self.kubeconfig {
+            Some(path) => {
+                let wrap = |source| ConnectError::Kubeconfig {
+                    path: path.clone(),
+                    source: Box::new(source),
+                };
+                let file = Kubeconfig::read_from(path).map_err(wrap)?;
+                let options = KubeConfigOptions {
+                    context: self.context.clone(),
+                    ..Default::default()
+                };
+                Config::from_custom_kubeconfig(file, &options)
+                    .await
+                    .map_err(wrap)?
+            }
+            None => match (Config::incluster(), self.servers.first()) {
+                (Ok(config), _) => config,
+                (Err(_), Some(url)) => Config::new(
+                    url.parse()
+                        .map_err(|_| ConnectError::Url { url: url.clone() })?,
+                ),
+                (Err(error), None) => return Err(ConnectError::InCluster(Box::new(error))),
+            },
+        };
+        if let Some(path) = &self.token_file {
+            config.auth_info.token = None;
+            config.auth_info.token_file = Some(path.to_string_lossy().into_owned());
+        }
+        if let Some(path) = &self.ca_file {
+            let file = |source| ConnectError::File {
+                path: path.clone(),
+                source,
+            };
+            let pem = std::fs::read(path).map_err(file)?;
+            let certificates = pem_certificates(&pem);
+            if certificates.is_empty() {
+                return Err(ConnectError::Certificate { path: path.clone() });
+            }
+            config.root_cert = Some(certificates);
+        }
+        config.connect_timeout = Some(Duration::from_secs(5));
+        // A watch is answered at least once in its own time (`watch::WATCH_SECONDS`).
+        config.read_timeout = Some(Duration::from_secs(75));
+        Ok(config)
+    }
+}
+
+/// The DER bytes of each certificate in a PEM file.
+fn pem_certificates(pem: &[u8]) -> Vec<Vec<u8>> {
+    use k8s_openapi::ByteString;
+    let text = String::from_utf8_lossy(pem);
+    let mut certificates = Vec::new();
+    for block in text.split("-----BEGIN CERTIFICATE-----").skip(1) {
+        let Some((body, _)) = block.split_once("-----END CERTIFICATE-----") else {
+            continue;
+        };
+        let joined: String = body.split_whitespace().collect();
+        // The API's own type for base64 decodes it.
+        if let Ok(ByteString(der)) = serde_json::from_value(serde_json::Value::String(joined)) {
+            certificates.push(der);
+        }
+    }
+    certificates
+}

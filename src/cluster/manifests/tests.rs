@@ -1,0 +1,99 @@
+use super::*;
+
+const WEB: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec:
+  clusterIPs: [10.96.0.10, 'fd00:96::10']
+  externalIPs: [192.0.2.1, 192.0.2.01]
+  ports: [{name: http, port: 80, nodePort: 30080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.244.1.2], nodeName: n1}
+- {addresses: [10.244.1.3], conditions: {ready: false, serving: true, terminating: true}}
+";
+
+#[test]
+fn documents_of_a_file_become_values_with_their_defaults() {
+    let objects = parse_file("web.yaml", WEB).unwrap();
+    let service = &objects.services[&ObjectName::new("shop", "web")];
+    assert_eq!(service.cluster_ips.len(), 2);
+    assert_eq!(
+        service.external_ips,
+        ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]
+    );
+    assert_eq!(service.ports[0].node_port, 30080);
+    assert_eq!(objects.notices.len(), 1);
+    assert!(objects.notices[0].contains("Service shop/web: spec.externalIPs[1]: \"192.0.2.01\""));
+    let slice = &objects.slices[&ObjectName::new("shop", "web-1")];
+    let [ready, terminating] = &slice.endpoints[..] else {
+        panic!("{slice:?}")
+    };
+    assert!(ready.ready && ready.serving && !ready.terminating);
+    assert!(!terminating.ready && terminating.serving && terminating.terminating);
+}
+
+#[test]
+fn a_broken_file_is_reported_by_file_line_and_field() {
+    let text = WEB.replace("port: 8080", "port: eighty");
+    let error = parse_file("web.yaml", &text).unwrap_err();
+    assert_eq!((error.file.as_str(), error.line), ("web.yaml", 13));
+    assert_eq!(error.field.as_deref(), Some("ports[0].port"));
+    let error = parse_file("x.yaml", "# nothing\n---\n\nmetadata: {name: a}\n").unwrap_err();
+    assert_eq!((error.line, error.field.as_deref()), (4, Some("kind")));
+}
+
+#[test]
+fn endpoints_and_lists_are_understood_and_other_kinds_left_out() {
+    let text = "{\"kind\": \"List\", \"items\": [\
+        {\"kind\": \"Endpoints\", \"metadata\": {\"name\": \"db\"}, \"subsets\": [{\"addresses\": \
+        [{\"ip\": \"10.0.0.9\"}], \"notReadyAddresses\": [{\"ip\": \"fd00::9\"}], \"ports\": [{\"port\": 5432}]}]}, \
+        {\"kind\": \"Secret\"}]}";
+    let objects = parse_file("db.json", text).unwrap();
+    let families: Vec<_> = objects
+        .slices
+        .values()
+        .map(|slice| slice.address_type)
+        .collect();
+    assert_eq!(
+        families,
+        [crate::model::Family::V4, crate::model::Family::V6]
+    );
+    assert!(
+        objects
+            .slices
+            .values()
+            .all(|slice| slice.service == ObjectName::new("default", "db"))
+    );
+    assert_eq!(objects.notices.len(), 1);
+}
+
+#[test]
+fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.yaml");
+    std::fs::write(&path, WEB).unwrap();
+    let mut files = BTreeMap::new();
+    assert!(scan(directory.path(), &mut files).unwrap());
+    let good = merge(&files);
+    assert_eq!(good.services.len(), 1);
+    std::fs::write(&path, "kind: [").unwrap();
+    assert!(!scan(directory.path(), &mut files).unwrap());
+    assert_eq!(merge(&files), good);
+    std::fs::remove_file(&path).unwrap();
+    assert!(scan(directory.path(), &mut files).unwrap());
+    let events = diff(&good, &merge(&files), "n1");
+    assert_eq!(
+        events,
+        [
+            Event::ServiceDeleted(ObjectName::new("shop", "web")),
+            Event::SliceDeleted(ObjectName::new("shop", "web-1")),
+        ]
+    );
+}

@@ -1,0 +1,35 @@
+//! One file for each subcommand: the wiring from arguments to the parts.
+
+pub mod cleanup;
+pub mod list;
+pub mod run;
+
+use std::time::Duration;
+
+use crate::cli::KernelArgs;
+use crate::dataplane::ipvs::Settings;
+
+/// An error of opening IPVS, with what to do about it.
+fn explain_ipvs(error: ipvs_sys::Error) -> anyhow::Error {
+    let advice = if error.is_permission() {
+        "IPVS needs CAP_NET_ADMIN in the initial user namespace: run as root, or add NET_ADMIN to \
+         the container's capabilities"
+    } else if error.is_no_module() {
+        "this kernel has no ip_vs: load it with `modprobe ip_vs`, or install the kernel's modules"
+    } else {
+        "cannot use the kernel's IPVS"
+    };
+    anyhow::Error::new(error).context(advice)
+}
+
+/// The dataplane's settings.
+fn settings(kernel: &KernelArgs, masquerade_all: bool, drain_timeout: Duration) -> Settings {
+    Settings {
+        route_mark: kernel.route_mark,
+        masquerade_mark: kernel.masquerade_mark,
+        route_table: kernel.route_table,
+        rule_priority: kernel.rule_priority,
+        masquerade_all,
+        drain_timeout,
+    }
+}

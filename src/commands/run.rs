@@ -1,0 +1,186 @@
+//! `ipvs-agent run`: starts the parts and keeps them until a signal.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use ipvs_sys::Client;
+use jiff::SignedDuration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{explain_ipvs, settings};
+use crate::cli::RunArgs;
+use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
+use crate::dataplane::ipvs::IpvsDataplane;
+use crate::http::{Pages, listen, serve_health, serve_metrics};
+use crate::inspect::modules;
+use crate::model::Scheduler;
+use crate::resolve::{KERNEL_SCHEDULERS, Policy};
+use crate::sync::engine::EngineConfig;
+use crate::sync::{Board, Engine, Loop, Timing};
+use crate::telemetry;
+
+/// Runs the agent.
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    telemetry::start(args.runtime.log_format, &args.runtime.log)
+        .with_context(|| format!("--log {:?} is not a filter", args.runtime.log))?;
+    let config = engine_config(&args)?;
+    let timing = Timing {
+        audit_interval: positive("--audit-interval", args.runtime.audit_interval)?,
+        seed: seed(&args.source.node_name),
+    };
+    let mut client = Client::open().map_err(explain_ipvs)?;
+    let version = client.info()?.version;
+    let dataplane = IpvsDataplane::open(client, config.settings.clone())?;
+    let (major, minor, patch) = version;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.source.node_name,
+        kernel = %rustix::system::uname().release().to_string_lossy(),
+        ipvs = format!("{major}.{minor}.{patch}"),
+        schedulers = config.policy.schedulers.iter().cloned().collect::<Vec<_>>().join(","),
+        iptables = dataplane.iptables().name(),
+        source = source_name(&args),
+        "ipvs-agent starts"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(args, config, timing, dataplane))
+}
+
+async fn serve(
+    args: RunArgs,
+    config: EngineConfig<crate::dataplane::ipvs::Settings>,
+    timing: Timing,
+    dataplane: IpvsDataplane,
+) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let board = Arc::new(Board::new());
+    let started = start_of_clock();
+    let pages = Pages {
+        board: board.clone(),
+        started,
+    };
+    let health = listen(args.runtime.health_address).await?;
+    let metrics = listen(args.runtime.metrics_address).await?;
+    tokio::spawn(serve_health(health, pages.clone(), shutdown.clone()));
+    tokio::spawn(serve_metrics(metrics, pages, shutdown.clone()));
+
+    let (events, receiver) = mpsc::channel::<Event>(EVENT_QUEUE);
+    let sources = SourceBoard::default();
+    let node_name = args.source.node_name.clone();
+    match args.source.manifests {
+        Some(directory) => {
+            tokio::spawn(manifests::run(directory, node_name, events, sources));
+        }
+        None => {
+            let access = ApiAccess {
+                kubeconfig: args.source.kubeconfig,
+                context: args.source.context,
+                servers: args.source.apiserver,
+                ca_file: args.source.apiserver_ca,
+                token_file: args.source.token_file,
+            };
+            tokio::spawn(watch::run(access, node_name, events, sources));
+        }
+    }
+
+    let kernel = Loop {
+        dataplane,
+        engine: Engine::new(config),
+        events: receiver,
+        board,
+        timing,
+        shutdown: shutdown.clone(),
+        started,
+    };
+    let mut thread = tokio::task::spawn_blocking(move || kernel.run());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut thread => {
+            ended.context("the kernel thread failed")?;
+            bail!("the kernel thread ended");
+        }
+    }
+    shutdown.cancel();
+    thread.await.context("the kernel thread failed")
+}
+
+fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<crate::dataplane::ipvs::Settings>> {
+    let services = &args.services;
+    let schedulers = modules::schedulers(
+        &fs::read_to_string("/proc/modules").unwrap_or_default(),
+        &modules::installed(),
+    );
+    let name = services.scheduler.as_str();
+    if !KERNEL_SCHEDULERS.contains(&name) {
+        bail!(
+            "--scheduler {name:?}: allowed are {}",
+            KERNEL_SCHEDULERS.join(" ")
+        );
+    }
+    if !schedulers.is_empty() && !schedulers.contains(name) {
+        let have: Vec<_> = schedulers.iter().map(String::as_str).collect();
+        bail!(
+            "--scheduler {name}: this kernel has no ip_vs_{name}; it has {}",
+            have.join(" ")
+        );
+    }
+    let drain_timeout = positive("--drain-timeout", services.drain_timeout)?;
+    Ok(EngineConfig {
+        node_name: args.source.node_name.clone(),
+        policy: Policy {
+            scheduler: Scheduler::named(name),
+            schedulers,
+            external_ip_cidrs: services.external_ip_cidr.clone(),
+        },
+        settings: settings(&args.kernel, services.masquerade_all, drain_timeout),
+        service_cidrs: truncated(&services.service_cidr),
+        pod_cidrs: truncated(&services.cluster_cidr),
+    })
+}
+
+/// `10.96.0.1/16` means `10.96.0.0/16`.
+fn truncated(nets: &[ipnet::IpNet]) -> BTreeSet<ipnet::IpNet> {
+    nets.iter().map(ipnet::IpNet::trunc).collect()
+}
+
+fn positive(flag: &str, duration: SignedDuration) -> anyhow::Result<Duration> {
+    let duration = Duration::try_from(duration).ok().filter(|d| !d.is_zero());
+    duration.ok_or_else(|| anyhow!("{flag} must be more than 0"))
+}
+
+fn source_name(args: &RunArgs) -> String {
+    match &args.source.manifests {
+        Some(directory) => format!("manifests in {}", directory.display()),
+        None if !args.source.apiserver.is_empty() => args.source.apiserver.join(","),
+        None => match &args.source.kubeconfig {
+            Some(file) => format!("kubeconfig {}", file.display()),
+            None => "in-cluster".to_owned(),
+        },
+    }
+}
+
+/// FNV-1a of the node's name: the same after a restart, different on each node.
+fn seed(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+fn start_of_clock() -> Instant {
+    Instant::now()
+}
+
+/// Enough that a list of 10,000 objects does not wait for each.
+const EVENT_QUEUE: usize = 4096;

@@ -1,0 +1,305 @@
+//! Steps → kernel. Runs of steps for one subsystem ride in one batch.
+//!
+//! No decision is made here but one: a step is skipped when an earlier one for the same tuple
+//! failed, since it would build on what is not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use ipnet::IpNet;
+
+use super::IpvsDataplane;
+use super::observe::set_name;
+use crate::dataplane::ipvs::sets::{Element, MAX_ELEMENTS, Member, SetKind};
+use crate::dataplane::ipvs::{Observed, Step, sysctl};
+use crate::dataplane::{Error, Report, StepError};
+use crate::model::{Family, HostPort, Moment, Protocol, VipPort};
+use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec, SetType};
+use crate::routing::PolicyRule;
+
+/// The kernel interface that a step goes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subsystem {
+    Ipvs,
+    Sets,
+    AddRoutes,
+    DelRoutes,
+    Flows,
+    One,
+}
+
+/// How a step ended.
+enum Outcome {
+    Applied,
+    Failed(Error),
+    /// Nobody knows; the kernel must be read again.
+    Unknown,
+}
+
+/// Carries the steps out in their order.
+pub fn apply(
+    plane: &mut IpvsDataplane,
+    steps: Vec<Step>,
+    observed: &mut Observed,
+    now: Moment,
+) -> Report<Step> {
+    let mut report = Report::default();
+    let mut broken: BTreeSet<VipPort> = BTreeSet::new();
+    let mut steps = steps.into_iter().peekable();
+    while let Some(first) = steps.next() {
+        let subsystem = subsystem(&first);
+        let mut run = vec![first];
+        while subsystem != Subsystem::One
+            && let Some(next) = steps.next_if(|next| self::subsystem(next) == subsystem)
+        {
+            run.push(next);
+        }
+        let before = run.len();
+        run.retain(|step| step.vip().is_none_or(|vip| !broken.contains(&vip)));
+        report.skipped += before - run.len();
+
+        let outcomes = carry_out(plane, subsystem, &run);
+        for (step, outcome) in run.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Applied => {
+                    observed.record(&step, now);
+                    report.applied += 1;
+                }
+                Outcome::Unknown => report.reobserve = true,
+                Outcome::Failed(source) => {
+                    broken.extend(step.vip());
+                    report.reobserve = true;
+                    report.failed.push(StepError { step, source });
+                }
+            }
+        }
+    }
+    report
+}
+
+fn subsystem(step: &Step) -> Subsystem {
+    match step {
+        Step::AddVirtualServer(..)
+        | Step::SetVirtualServer(..)
+        | Step::DelVirtualServer(_)
+        | Step::AddRealServer(..)
+        | Step::SetRealServer(..)
+        | Step::DrainRealServer { .. }
+        | Step::DelRealServer(..) => Subsystem::Ipvs,
+        Step::CreateSet { .. }
+        | Step::DestroySet { .. }
+        | Step::AddMember(_)
+        | Step::DelMember(_) => Subsystem::Sets,
+        Step::AddRoute(_) => Subsystem::AddRoutes,
+        Step::DelRoute(_) => Subsystem::DelRoutes,
+        Step::ForgetFlows { .. } => Subsystem::Flows,
+        Step::SetSysctl { .. }
+        | Step::WriteRules { .. }
+        | Step::AddPolicyRule { .. }
+        | Step::DelPolicyRule { .. } => Subsystem::One,
+    }
+}
+
+fn carry_out(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> Vec<Outcome> {
+    match subsystem {
+        Subsystem::Ipvs => ipvs(plane, run),
+        Subsystem::Sets => sets(plane, run),
+        Subsystem::AddRoutes | Subsystem::DelRoutes => routes(plane, subsystem, run),
+        Subsystem::Flows => flows(plane, run),
+        Subsystem::One => run.iter().map(|step| one(plane, step)).collect(),
+    }
+}
+
+fn ipvs(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
+    let commands: Vec<_> = run.iter().filter_map(Step::ipvs_command).collect();
+    match plane.ipvs.batch(&commands) {
+        Err(error) => all_failed(run.len(), "send IPVS commands", &error.to_string()),
+        Ok(outcomes) => outcomes
+            .into_iter()
+            .zip(run)
+            .map(|(outcome, step)| match outcome {
+                ipvs_sys::Outcome::Applied => Outcome::Applied,
+                ipvs_sys::Outcome::Unknown => Outcome::Unknown,
+                ipvs_sys::Outcome::Failed(error) if is_done_already(step, &error) => {
+                    Outcome::Applied
+                }
+                ipvs_sys::Outcome::Failed(error) => {
+                    Outcome::Failed(Error::new("program IPVS", error))
+                }
+            })
+            .collect(),
+    }
+}
+
+/// To delete what is gone is a success.
+fn is_done_already(step: &Step, error: &ipvs_sys::Error) -> bool {
+    matches!(step, Step::DelRealServer(..) | Step::DelVirtualServer(_)) && error.is_not_found()
+}
+
+fn sets(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
+    let commands: Result<Vec<SetCommand>, Error> = run.iter().map(set_command).collect();
+    let commands = match commands {
+        Ok(commands) => commands,
+        Err(error) => return all_failed(run.len(), "name a set", &error.to_string()),
+    };
+    match plane.sets.batch(&commands) {
+        Err(error) => all_failed(run.len(), "send ipset commands", &error.to_string()),
+        Ok(outcomes) => outcomes
+            .into_iter()
+            .zip(run)
+            .map(|(outcome, step)| match outcome {
+                ipset::Outcome::Applied => Outcome::Applied,
+                ipset::Outcome::Unknown => Outcome::Unknown,
+                ipset::Outcome::Failed(error) if is_so_already(step, &error) => Outcome::Applied,
+                ipset::Outcome::Failed(error) => Outcome::Failed(Error::new("change a set", error)),
+            })
+            .collect(),
+    }
+}
+
+fn is_so_already(step: &Step, error: &ipset::Error) -> bool {
+    match step {
+        Step::CreateSet { .. } | Step::AddMember(_) => error.is_exists(),
+        _ => error.is_not_found(),
+    }
+}
+
+fn set_command(step: &Step) -> Result<SetCommand, Error> {
+    let named = |set: SetKind, family: Family| set_name(&set.name(family));
+    Ok(match step {
+        Step::CreateSet { set, family } => SetCommand::Create(SetSpec {
+            name: named(*set, *family)?,
+            set_type: match set {
+                SetKind::Hairpin => SetType::HashIpPortIp,
+                SetKind::Pods => SetType::HashNet,
+                _ => SetType::HashIpPort,
+            },
+            family: *family,
+            max_elements: MAX_ELEMENTS,
+        }),
+        Step::DestroySet { set, family } => SetCommand::Destroy(named(*set, *family)?),
+        Step::AddMember(member) => SetCommand::Add(set_name(&member.set_name())?, entry(member)),
+        Step::DelMember(member) => SetCommand::Delete(set_name(&member.set_name())?, entry(member)),
+        other => return Err(Error::new(other.to_string(), "not a step of a set")),
+    })
+}
+
+fn entry(member: &Member) -> Entry {
+    match member.element {
+        Element::VipPort(vip) => Entry::IpPort(vip),
+        Element::Hairpin(vip) => Entry::IpPortIp {
+            vip,
+            source: vip.addr,
+        },
+        Element::Net(net) => Entry::Net(net),
+    }
+}
+
+fn routes(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> Vec<Outcome> {
+    let nets: Vec<IpNet> = run
+        .iter()
+        .filter_map(|step| match step {
+            Step::AddRoute(net) | Step::DelRoute(net) => Some(*net),
+            _ => None,
+        })
+        .collect();
+    let table = plane.settings.route_table;
+    let results = if subsystem == Subsystem::AddRoutes {
+        plane.routes.add_routes(table, &nets)
+    } else {
+        plane.routes.del_routes(table, &nets)
+    };
+    results
+        .into_iter()
+        .map(|result| from_result("change a route", result))
+        .collect()
+}
+
+/// One dump of the conntrack table for each family, whatever the number of steps.
+fn flows(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
+    let wanted: BTreeMap<VipPort, &BTreeSet<HostPort>> = run
+        .iter()
+        .filter_map(|step| match step {
+            Step::ForgetFlows { vip, keep } => Some((*vip, keep)),
+            _ => None,
+        })
+        .collect();
+    let mut failure = None;
+    for family in Family::ALL {
+        if !wanted.keys().any(|vip| vip.family() == family) {
+            continue;
+        }
+        let mut stale = |flow: &crate::netfilter::conntrack::Flow| {
+            let original = &flow.original;
+            let vip = VipPort {
+                addr: original.dst,
+                protocol: Protocol::Udp,
+                port: original.dst_port,
+            };
+            let answering = HostPort {
+                addr: flow.reply.src,
+                port: flow.reply.src_port,
+            };
+            wanted
+                .get(&vip)
+                .is_some_and(|keep| !keep.contains(&answering))
+        };
+        let result = plane
+            .conntrack
+            .delete_where(family, Protocol::Udp, &mut stale);
+        failure = failure.or(result.err().map(|error| error.to_string()));
+    }
+    match failure {
+        None => run.iter().map(|_| Outcome::Applied).collect(),
+        Some(error) => all_failed(run.len(), "delete conntrack entries", &error),
+    }
+}
+
+fn one(plane: &mut IpvsDataplane, step: &Step) -> Outcome {
+    match step {
+        Step::SetSysctl { name, value, .. } => {
+            from_result("write a sysctl", fs::write(sysctl::path(name), value))
+        }
+        Step::WriteRules { family, text, .. } => from_result(
+            "write netfilter rules",
+            plane.iptables.restore(*family, text),
+        ),
+        Step::AddPolicyRule {
+            family,
+            mark,
+            table,
+            priority,
+        } => {
+            let rule = PolicyRule {
+                mark: *mark,
+                table: *table,
+                priority: *priority,
+            };
+            from_result(
+                "add a policy rule",
+                plane.routes.add_policy_rule(*family, rule),
+            )
+        }
+        Step::DelPolicyRule { family } => from_result(
+            "delete a policy rule",
+            plane.routes.del_policy_rules(*family),
+        ),
+        other => Outcome::Failed(Error::new(other.to_string(), "rides in a batch")),
+    }
+}
+
+fn from_result<E>(act: &str, result: Result<(), E>) -> Outcome
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match result {
+        Ok(()) => Outcome::Applied,
+        Err(error) => Outcome::Failed(Error::new(act, error)),
+    }
+}
+
+fn all_failed(count: usize, act: &str, error: &str) -> Vec<Outcome> {
+    (0..count)
+        .map(|_| Outcome::Failed(Error::new(act, error.to_owned())))
+        .collect()
+}

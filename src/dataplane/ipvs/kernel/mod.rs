@@ -1,0 +1,121 @@
+//! The shell of the IPVS dataplane: the sockets, and the trait carried out over them.
+//!
+//! * `observe` kernel → `Observed`
+//! * `apply` steps → kernel, in batches by subsystem
+
+mod apply;
+mod observe;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipvs_sys::Client;
+
+use super::{Observed, Scope, Settings, Step, Target, plan};
+use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
+use crate::model::Moment;
+use crate::netfilter::conntrack::ConntrackClient;
+use crate::netfilter::exec::Iptables;
+use crate::netfilter::ipset::IpsetClient;
+use crate::resolve::{Change, DesiredState};
+use crate::routing::RouteClient;
+
+/// Services on IPVS. Owns every socket; lives on one thread.
+pub struct IpvsDataplane {
+    settings: Settings,
+    ipvs: Client,
+    sets: IpsetClient,
+    routes: RouteClient,
+    conntrack: ConntrackClient,
+    iptables: Iptables,
+}
+
+impl IpvsDataplane {
+    /// Opens the sockets in the current network namespace. `ipvs` is handed in, since opening it
+    /// is also the probe for the kernel's module.
+    pub fn open(ipvs: Client, settings: Settings) -> Result<Self, Error> {
+        Ok(Self {
+            settings,
+            ipvs,
+            sets: IpsetClient::open().map_err(|e| Error::new("open an ipset socket", e))?,
+            routes: RouteClient::open().map_err(|e| Error::new("open an rtnetlink socket", e))?,
+            conntrack: ConntrackClient::open()
+                .map_err(|e| Error::new("open a conntrack socket", e))?,
+            iptables: Iptables::detect().map_err(|e| Error::new("find iptables", e))?,
+        })
+    }
+
+    /// Which iptables is in use: for the log.
+    pub fn iptables(&self) -> &Iptables {
+        &self.iptables
+    }
+}
+
+impl Dataplane for IpvsDataplane {
+    type Settings = Settings;
+    type Target = Target;
+    type Observed = Observed;
+    type Scope = Scope;
+    type Step = Step;
+
+    fn target(settings: &Settings, network: &ClusterNetwork, desired: &DesiredState) -> Target {
+        Target::of(settings.clone(), network.clone(), desired)
+    }
+
+    fn retarget(target: &mut Target, change: Change<'_>, scope: &mut Scope) {
+        target.replace(change, scope);
+    }
+
+    fn everything(desired: &DesiredState, target: &Target, observed: &Observed) -> Scope {
+        target.everything(desired, observed)
+    }
+
+    fn plan(
+        desired: &DesiredState,
+        target: &Target,
+        observed: &Observed,
+        scope: &Scope,
+        now: Moment,
+    ) -> Vec<Step> {
+        plan::plan(desired, target, observed, scope, now)
+    }
+
+    fn observe(&mut self, previous: Option<Observed>, now: Moment) -> Result<Observed, Error> {
+        observe::observe(self, previous, now)
+    }
+
+    fn refresh(&mut self, observed: &mut Observed) -> Result<Scope, Error> {
+        observe::refresh(self, observed)
+    }
+
+    fn node_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
+        self.routes
+            .node_addresses()
+            .map_err(|e| Error::new("read the addresses of this node's interfaces", e))
+    }
+
+    fn holdings(observed: &Observed) -> Holdings {
+        Holdings {
+            virtual_servers: observed.virtual_servers.len(),
+            real_servers: observed.real_server_count(),
+            draining: observed.draining().len(),
+            foreign: observed.foreign.len(),
+            set_members: observed.members.len(),
+            routes: observed.routes.len(),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let (ipvs, sets) = (self.ipvs.counters(), self.sets.counters());
+        let (routes, conntrack) = (self.routes.requests(), self.conntrack.counters());
+        Counters {
+            netlink_messages: ipvs.messages + sets.messages + conntrack.messages + routes,
+            netlink_sends: ipvs.sends + sets.sends + conntrack.sends + routes,
+            processes: self.iptables.processes(),
+        }
+    }
+
+    fn apply(&mut self, steps: Vec<Step>, observed: &mut Observed, now: Moment) -> Report<Step> {
+        apply::apply(self, steps, observed, now)
+    }
+}

@@ -1,0 +1,222 @@
+//! Kernel → `Observed`.
+//!
+//! Cost: one dump of virtual servers, one read of `/proc/net/ip_vs` for their real servers (a
+//! dump of real servers is one request for each virtual server and was six times slower at
+//! 10,000 × 10), the agent's own sets and routing table, two `iptables-save`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+
+use ipvs_sys::procfs::{self, ProcForward, ProcKey};
+
+use super::IpvsDataplane;
+use crate::dataplane::Error;
+use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
+use crate::dataplane::ipvs::sets::{Element, Member, SetKind};
+use crate::dataplane::ipvs::{Observed, Scope, convert, sysctl};
+use crate::model::{Family, Moment, RealServerKey, VipPort};
+use crate::netfilter::ipset::Entry;
+use crate::routing::PolicyRule;
+
+/// Reads everything that is ours. `previous` lends what a kernel cannot tell.
+pub fn observe(
+    plane: &mut IpvsDataplane,
+    previous: Option<Observed>,
+    _now: Moment,
+) -> Result<Observed, Error> {
+    let previous = previous.unwrap_or_default();
+    let mut observed = Observed::default();
+    observed.base = base(plane)?;
+    for &(set, family) in &observed.base.sets.clone() {
+        let name = set.name(family);
+        let entries = plane
+            .sets
+            .entries(&set_name(&name)?)
+            .map_err(|e| Error::new(format!("read the set {name}"), e))?;
+        observed
+            .members
+            .extend(entries.iter().filter_map(|entry| member(set, entry)));
+    }
+    let table = plane.settings.route_table;
+    observed.routes = plane
+        .routes
+        .routes(table)
+        .map_err(|e| Error::new(format!("read the routes of table {table}"), e))?;
+    virtual_servers(plane, &previous, &mut observed)?;
+    Ok(observed)
+}
+
+/// Virtual servers with their real servers, ours and foreign ones told apart.
+fn virtual_servers(
+    plane: &mut IpvsDataplane,
+    previous: &Observed,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let services = plane
+        .ipvs
+        .services()
+        .map_err(|e| Error::new("read the virtual servers", e))?;
+    let mut real_servers = real_servers()?;
+    for entry in services {
+        let Some(vip) = convert::vip_port(&entry.service.key) else {
+            continue;
+        };
+        let owned = Member {
+            set: SetKind::Owned,
+            element: Element::VipPort(vip),
+        };
+        // Our own knowledge counts too: somebody may have flushed the set.
+        if !observed.members.contains(&owned) && !previous.virtual_servers.contains_key(&vip) {
+            observed.foreign.insert(vip);
+            continue;
+        }
+        let known = previous.virtual_servers.get(&vip);
+        let mut real = real_servers
+            .remove(&ProcKey::from(entry.service.key))
+            .unwrap_or_default();
+        for (key, server) in &mut real {
+            let before = known.and_then(|known| known.real_servers.get(key));
+            let connections = server.draining.take().and_then(|read| read.connections);
+            server.draining = before
+                .and_then(|before| before.draining)
+                .map(|draining| Draining {
+                    connections: if server.weight == 0 {
+                        connections
+                    } else {
+                        None
+                    },
+                    ..draining
+                });
+        }
+        let server = ObservedVirtualServer {
+            service: entry.service,
+            real_servers: real,
+        };
+        observed.put_virtual_server(vip, server);
+    }
+    Ok(())
+}
+
+/// All real servers of the kernel in one read, by virtual server. Their connection counts are
+/// put where those of a draining one belong, for the caller to keep or drop.
+fn real_servers() -> Result<BTreeMap<ProcKey, BTreeMap<RealServerKey, ObservedRealServer>>, Error> {
+    let services =
+        procfs::read_services().map_err(|e| Error::new(format!("read {}", procfs::IP_VS), e))?;
+    let mut found = BTreeMap::new();
+    for service in services {
+        let real = service.destinations.into_iter().map(|destination| {
+            let server = ObservedRealServer {
+                weight: destination.weight,
+                masquerade: destination.forward == ProcForward::Masquerade,
+                draining: Some(Draining {
+                    gone_since: None,
+                    connections: Some(
+                        u64::from(destination.active) + u64::from(destination.inactive),
+                    ),
+                }),
+            };
+            (convert::real_server_key(destination.key), server)
+        });
+        found.insert(service.key, real.collect());
+    }
+    Ok(found)
+}
+
+/// Reads the connections of draining real servers. One request for each virtual server with one.
+pub fn refresh(plane: &mut IpvsDataplane, observed: &mut Observed) -> Result<Scope, Error> {
+    let vips: BTreeSet<VipPort> = observed.draining().clone();
+    for vip in &vips {
+        let destinations = match plane.ipvs.destinations(&convert::service_key(*vip)) {
+            Ok(destinations) => destinations,
+            // Gone by another hand: the audit will tell.
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => {
+                return Err(Error::new(format!("read the real servers of {vip}"), error));
+            }
+        };
+        let Some(server) = observed.virtual_servers.get_mut(vip) else {
+            continue;
+        };
+        for entry in destinations {
+            let key = convert::real_server_key(entry.destination.key);
+            if let Some(real) = server.real_servers.get_mut(&key)
+                && let Some(draining) = &mut real.draining
+            {
+                draining.connections = Some(u64::from(entry.active) + u64::from(entry.inactive));
+            }
+        }
+    }
+    Ok(Scope {
+        vips,
+        ..Scope::default()
+    })
+}
+
+fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
+    let mut base = Base::default();
+    let sets = plane
+        .sets
+        .sets()
+        .map_err(|e| Error::new("list the sets", e))?;
+    let names: BTreeSet<String> = sets.into_iter().map(|set| set.name.to_string()).collect();
+    let settings = &plane.settings;
+    let rule = PolicyRule {
+        mark: settings.route_mark,
+        table: settings.route_table,
+        priority: settings.rule_priority,
+    };
+    for family in Family::ALL {
+        let ours = SetKind::ALL
+            .into_iter()
+            .filter(|set| names.contains(&set.name(family)));
+        base.sets.extend(ours.map(|set| (set, family)));
+        if family == Family::V6 && !has_ipv6() {
+            continue;
+        }
+        let rules = plane
+            .iptables
+            .observe(family)
+            .map_err(|e| Error::new(format!("read the {family} netfilter rules"), e))?;
+        base.rules.insert(family, rules);
+        let act = || format!("read the {family} policy rules");
+        if plane
+            .routes
+            .has_policy_rule(family, rule)
+            .map_err(|e| Error::new(act(), e))?
+        {
+            base.policy_rules.insert(family);
+        }
+    }
+    for wanted in sysctl::WANTED {
+        match fs::read_to_string(sysctl::path(wanted.name)) {
+            Ok(value) => {
+                base.sysctls.insert(wanted.name, value.trim().to_owned());
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::new(format!("read {}", wanted.name), error)),
+        }
+    }
+    Ok(base)
+}
+
+/// A kernel booted with `ipv6.disable=1` has no such file.
+fn has_ipv6() -> bool {
+    fs::exists("/proc/net/if_inet6").unwrap_or(false)
+}
+
+pub(super) fn set_name(name: &str) -> Result<crate::netfilter::ipset::SetName, Error> {
+    name.parse()
+        .map_err(|e| Error::new(format!("name a set {name}"), e))
+}
+
+fn member(set: SetKind, entry: &Entry) -> Option<Member> {
+    let element = match *entry {
+        Entry::IpPort(vip) => Element::VipPort(vip),
+        Entry::IpPortIp { vip, source } if source == vip.addr => Element::Hairpin(vip),
+        Entry::Net(net) => Element::Net(net),
+        // Not of our making: every hairpin entry names one address twice.
+        Entry::IpPortIp { .. } => return None,
+    };
+    Some(Member { set, element })
+}

@@ -1,0 +1,35 @@
+//! Services on the kernel's IPVS.
+//!
+//! A VIP lives on no interface. A packet whose (destination, protocol, port) is in the set `LIVE`
+//! gets a mark bit before routing; a policy rule sends marked packets to a table of `local`
+//! routes, so that IPVS meets them at LOCAL_IN; the bit is taken off before IPVS runs. The
+//! node's own packets meet IPVS at LOCAL_OUT. `docs/design.md` tells why.
+//!
+//! * `settings` what an operator may choose: mark bits, table, masquerade
+//! * `sets` the netfilter sets, and which of them a virtual server is in
+//! * `rules` the constant netfilter rules
+//! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
+//! * `step`, `plan`, `drain` pure: what to do, in which order, and when a real server goes
+//! * `convert` model ↔ `ipvs_sys`
+//! * `kernel` the shell: observe and apply over sockets
+
+pub mod convert;
+pub mod drain;
+pub mod kernel;
+pub mod observed;
+pub mod plan;
+pub mod rules;
+pub mod sets;
+pub mod settings;
+pub mod step;
+pub mod sysctl;
+pub mod target;
+
+#[cfg(test)]
+mod tests;
+
+pub use kernel::IpvsDataplane;
+pub use observed::Observed;
+pub use settings::Settings;
+pub use step::Step;
+pub use target::{Scope, Target};

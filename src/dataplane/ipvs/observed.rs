@@ -1,0 +1,194 @@
+//! The mirror: what the kernel holds of ours, as last read and as changed by our steps since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use ipvs_sys::Service;
+
+use super::sets::{Member, SetKind};
+use super::step::Step;
+use crate::model::{Family, Moment, RealServerKey, VipPort};
+use crate::netfilter::ObservedRules;
+
+/// Kernel state, as far as it is ours or in our way.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Virtual servers that are ours.
+    pub virtual_servers: BTreeMap<VipPort, ObservedVirtualServer>,
+    /// Tuples at which somebody else's virtual server stands. Never touched.
+    pub foreign: BTreeSet<VipPort>,
+    pub members: BTreeSet<Member>,
+    /// Routes in our table.
+    pub routes: BTreeSet<IpNet>,
+    pub base: Base,
+    draining: BTreeSet<VipPort>,
+    real_server_count: usize,
+}
+
+/// The objects that are the same for all Services.
+#[derive(Debug, Clone, Default)]
+pub struct Base {
+    pub sets: BTreeSet<(SetKind, Family)>,
+    pub rules: BTreeMap<Family, ObservedRules>,
+    /// Families whose policy rule is there.
+    pub policy_rules: BTreeSet<Family>,
+    /// Values of the sysctls that matter, by name; absent ones do not exist on this kernel.
+    pub sysctls: BTreeMap<&'static str, String>,
+}
+
+/// One virtual server in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedVirtualServer {
+    pub service: Service,
+    pub real_servers: BTreeMap<RealServerKey, ObservedRealServer>,
+}
+
+/// One real server in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedRealServer {
+    pub weight: u32,
+    /// Forwarded by masquerading, as all of ours are.
+    pub masquerade: bool,
+    pub draining: Option<Draining>,
+}
+
+/// A real server that only finishes what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Draining {
+    /// When its endpoint left the slices; `None` while it is still listed as terminating.
+    pub gone_since: Option<Moment>,
+    /// Connections, active and inactive, read after its weight became 0.
+    pub connections: Option<u64>,
+}
+
+impl Observed {
+    /// Takes the success of a step in. One that contradicts the mirror (a real server added
+    /// where no virtual server is) changes nothing; the audit will tell.
+    pub fn record(&mut self, step: &Step, now: Moment) {
+        match step {
+            Step::SetSysctl { name, value, .. } => {
+                self.base.sysctls.insert(name, (*value).to_owned());
+            }
+            Step::CreateSet { set, family } => {
+                self.base.sets.insert((*set, *family));
+            }
+            Step::DestroySet { set, family } => {
+                self.base.sets.remove(&(*set, *family));
+            }
+            Step::WriteRules { family, after, .. } => {
+                self.base.rules.insert(*family, after.clone());
+            }
+            Step::AddPolicyRule { family, .. } => {
+                self.base.policy_rules.insert(*family);
+            }
+            Step::DelPolicyRule { family, .. } => {
+                self.base.policy_rules.remove(family);
+            }
+            Step::AddMember(member) => {
+                self.members.insert(*member);
+            }
+            Step::DelMember(member) => {
+                self.members.remove(member);
+            }
+            Step::AddRoute(net) => {
+                self.routes.insert(*net);
+            }
+            Step::DelRoute(net) => {
+                self.routes.remove(net);
+            }
+            Step::AddVirtualServer(vip, service) => {
+                let server = ObservedVirtualServer {
+                    service: service.clone(),
+                    real_servers: BTreeMap::new(),
+                };
+                self.virtual_servers.insert(*vip, server);
+            }
+            Step::SetVirtualServer(vip, service) => {
+                if let Some(server) = self.virtual_servers.get_mut(vip) {
+                    server.service = service.clone();
+                }
+            }
+            Step::DelVirtualServer(vip) => {
+                let gone = self.virtual_servers.remove(vip);
+                self.real_server_count -= gone.map_or(0, |server| server.real_servers.len());
+                self.draining.remove(vip);
+            }
+            Step::AddRealServer(vip, key, weight) | Step::SetRealServer(vip, key, weight) => {
+                let real = ObservedRealServer {
+                    weight: *weight,
+                    masquerade: true,
+                    draining: None,
+                };
+                self.change_real_servers(vip, |servers| {
+                    servers.insert(*key, real);
+                });
+            }
+            Step::DrainRealServer {
+                vip,
+                real_server,
+                listed,
+            } => {
+                self.change_real_servers(vip, |servers| {
+                    if let Some(real) = servers.get_mut(real_server) {
+                        real.weight = 0;
+                        let draining = real.draining.get_or_insert_default();
+                        draining.gone_since = (!listed).then_some(now);
+                    }
+                });
+            }
+            Step::DelRealServer(vip, key) => self.change_real_servers(vip, |servers| {
+                servers.remove(key);
+            }),
+            Step::ForgetFlows { .. } => {}
+        }
+    }
+
+    /// Virtual servers with a draining real server.
+    pub fn draining(&self) -> &BTreeSet<VipPort> {
+        &self.draining
+    }
+
+    /// Real servers of all virtual servers that are ours.
+    pub fn real_server_count(&self) -> usize {
+        self.real_server_count
+    }
+
+    /// Puts a virtual server in as it was read, in place of what was known of it.
+    pub fn put_virtual_server(&mut self, vip: VipPort, server: ObservedVirtualServer) {
+        self.real_server_count += server.real_servers.len();
+        let drains = server.drains();
+        let previous = self.virtual_servers.insert(vip, server);
+        self.real_server_count -= previous.map_or(0, |server| server.real_servers.len());
+        if drains {
+            self.draining.insert(vip);
+        } else {
+            self.draining.remove(&vip);
+        }
+    }
+
+    fn change_real_servers(
+        &mut self,
+        vip: &VipPort,
+        change: impl FnOnce(&mut BTreeMap<RealServerKey, ObservedRealServer>),
+    ) {
+        let Some(server) = self.virtual_servers.get_mut(vip) else {
+            return;
+        };
+        self.real_server_count -= server.real_servers.len();
+        change(&mut server.real_servers);
+        self.real_server_count += server.real_servers.len();
+        if server.drains() {
+            self.draining.insert(*vip);
+        } else {
+            self.draining.remove(vip);
+        }
+    }
+}
+
+impl ObservedVirtualServer {
+    fn drains(&self) -> bool {
+        self.real_servers
+            .values()
+            .any(|real| real.draining.is_some())
+    }
+}

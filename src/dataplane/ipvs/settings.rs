@@ -1,0 +1,67 @@
+//! What an operator may choose about the IPVS dataplane.
+
+use std::time::Duration;
+
+use crate::dataplane::ClusterNetwork;
+use crate::model::Family;
+
+/// Settings that shape kernel objects. All agents on one node must agree on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// One bit: the packet is to be routed to IPVS. Network plugins own some bits.
+    pub route_mark: u32,
+    /// One bit: the connection is to be masqueraded (kube-proxy's default, bit 14).
+    pub masquerade_mark: u32,
+    /// Routing table that holds the VIPs.
+    pub route_table: u32,
+    /// Priority of the policy rule; before the main table (32766), after `local` (0).
+    pub rule_priority: u32,
+    /// Masquerade all traffic to cluster IPs.
+    pub masquerade_all: bool,
+    /// How long a real server that is gone may finish its TCP connections.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            route_mark: 1 << 13,
+            masquerade_mark: 1 << 14,
+            route_table: 10256,
+            rule_priority: 90,
+            masquerade_all: false,
+            drain_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Which traffic to a cluster IP is masqueraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterMasquerade {
+    /// Nothing tells pods from others: only hairpin traffic is.
+    Never,
+    /// All but local pods'.
+    UnlessFromPod,
+    All,
+}
+
+impl Settings {
+    /// Where masquerading of cluster IP traffic stands for a family.
+    pub fn cluster_masquerade(
+        &self,
+        network: &ClusterNetwork,
+        family: Family,
+    ) -> ClusterMasquerade {
+        if self.masquerade_all {
+            ClusterMasquerade::All
+        } else if network
+            .pod_cidrs
+            .iter()
+            .any(|cidr| Family::of(cidr.addr()) == family)
+        {
+            ClusterMasquerade::UnlessFromPod
+        } else {
+            ClusterMasquerade::Never
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Ways to make a kernel do what is desired. Each observes, plans and applies.
+//!
+//! ```text
+//! DesiredState ─→ retarget ─→ Target ┐
+//!                  (pure)            ├→ plan ─→ steps ─→ apply ─→ Report
+//! kernel ──────── observe ─→ Observed┘ (pure)            (I/O)
+//! ```
+//! The first sync, a change, the audit and `cleanup` are the same `plan` over a different scope.
+
+pub mod ipvs;
+
+use std::collections::BTreeSet;
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::model::Moment;
+use crate::resolve::{Change, DesiredState};
+
+/// Address ranges of the cluster, from objects of the API or from configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterNetwork {
+    /// Cluster IPs come from these.
+    pub service_cidrs: BTreeSet<IpNet>,
+    /// Sources in these are local pods.
+    pub pod_cidrs: BTreeSet<IpNet>,
+}
+
+/// A way to make a kernel balance Services.
+pub trait Dataplane {
+    /// What an operator may choose about it.
+    type Settings: Clone;
+    /// The desired state in this dataplane's own objects, kept up to date change by change.
+    type Target;
+    /// What the kernel holds, as last read and as changed by our own steps since.
+    type Observed;
+    /// The objects that one plan looks at.
+    type Scope: Scope;
+    /// One act upon the kernel; prints in the syntax of the tool that would do the same.
+    type Step: fmt::Display + fmt::Debug + Clone;
+
+    /// The target for all that is desired, made afresh. Costs all virtual servers.
+    fn target(
+        settings: &Self::Settings,
+        network: &ClusterNetwork,
+        desired: &DesiredState,
+    ) -> Self::Target;
+
+    /// Takes one changed virtual server into the target and names what it touches.
+    fn retarget(target: &mut Self::Target, change: Change<'_>, scope: &mut Self::Scope);
+
+    /// Everything that is desired or there: the scope of the first sync, the audit and cleanup.
+    fn everything(
+        desired: &DesiredState,
+        target: &Self::Target,
+        observed: &Self::Observed,
+    ) -> Self::Scope;
+
+    /// What to do, in order. No socket and no clock: values in, values out.
+    fn plan(
+        desired: &DesiredState,
+        target: &Self::Target,
+        observed: &Self::Observed,
+        scope: &Self::Scope,
+        now: Moment,
+    ) -> Vec<Self::Step>;
+
+    /// Reads the whole kernel state. `previous` lends what a kernel cannot tell: since when a
+    /// real server has been draining, and what we made ourselves.
+    fn observe(
+        &mut self,
+        previous: Option<Self::Observed>,
+        now: Moment,
+    ) -> Result<Self::Observed, Error>;
+
+    /// The node's own addresses, at which NodePorts answer.
+    fn node_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error>;
+
+    /// Reads again what a plan may be waiting for (connections of draining real servers) and
+    /// names it. Costs the number of virtual servers that drain.
+    fn refresh(&mut self, observed: &mut Self::Observed) -> Result<Self::Scope, Error>;
+
+    /// Numbers of objects held. Costs nothing that grows with them.
+    fn holdings(observed: &Self::Observed) -> Holdings;
+
+    /// What has been asked of the kernel so far.
+    fn counters(&self) -> Counters;
+
+    /// Carries steps out, each success taken into `observed`. A failure does not stop steps that
+    /// do not depend on it.
+    fn apply(
+        &mut self,
+        steps: Vec<Self::Step>,
+        observed: &mut Self::Observed,
+        now: Moment,
+    ) -> Report<Self::Step>;
+}
+
+/// A set of objects to be planned.
+pub trait Scope: Default {
+    /// The objects that are the same for all Services, alone.
+    fn base() -> Self;
+
+    /// Takes another scope in.
+    fn extend(&mut self, other: Self);
+}
+
+/// Numbers of objects in the kernel, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    pub virtual_servers: usize,
+    pub real_servers: usize,
+    /// Virtual servers with a draining real server.
+    pub draining: usize,
+    /// Virtual servers of somebody else.
+    pub foreign: usize,
+    pub set_members: usize,
+    pub routes: usize,
+}
+
+/// What has been asked of the kernel since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    pub netlink_messages: u64,
+    pub netlink_sends: u64,
+    pub processes: u64,
+}
+
+/// Outcome of the steps of one plan.
+#[derive(Debug)]
+pub struct Report<S: fmt::Display + fmt::Debug> {
+    pub applied: usize,
+    pub failed: Vec<StepError<S>>,
+    /// Steps not tried because one before them, for the same object, had failed.
+    pub skipped: usize,
+    /// Some outcome is unknown or contradicts what was believed: the kernel must be read again.
+    pub reobserve: bool,
+}
+
+impl<S: fmt::Display + fmt::Debug> Default for Report<S> {
+    fn default() -> Self {
+        Self {
+            applied: 0,
+            failed: Vec::new(),
+            skipped: 0,
+            reobserve: false,
+        }
+    }
+}
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("step failed: {step}")]
+pub struct StepError<S: fmt::Display + fmt::Debug> {
+    pub step: S,
+    #[source]
+    pub source: Error,
+}
+
+/// What went wrong at the kernel's edge, with the act that was tried.
+#[derive(Debug, thiserror::Error)]
+#[error("{act}")]
+pub struct Error {
+    /// `read the routes of table 878`: completes "could not".
+    pub act: String,
+    #[source]
+    pub source: Box<dyn StdError + Send + Sync>,
+}
+
+impl Error {
+    /// Wraps a cause with the act that failed.
+    pub fn new(act: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            act: act.into(),
+            source: source.into(),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What people look at: renderers of kernel state, pure but for the one reader.
+
+pub mod list;
+pub mod modules;

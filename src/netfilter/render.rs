@@ -1,0 +1,192 @@
+//! Rules → text for `iptables-restore --noflush`, in the form that `iptables-save` prints.
+//!
+//! The text declares our own chains, which empties and refills exactly them, and adds or deletes
+//! jumps from base chains one by one. Rules of others are never named.
+
+use std::fmt::Write;
+
+use super::parse::{Jump, ObservedRules};
+use super::ruleset::{CHAIN_PREFIX, Chain, Match, Rule, Table, Target};
+
+/// The text that turns `observed` into `desired`; `None` if they are the same.
+pub fn plan(desired: &[Chain], observed: &ObservedRules) -> Option<String> {
+    if expected(desired) == *observed {
+        return None;
+    }
+    let mut text = String::new();
+    for table in Table::ALL {
+        let chains: Vec<&Chain> = desired
+            .iter()
+            .filter(|chain| chain.table == table)
+            .collect();
+        let stale: Vec<&String> = observed
+            .chains_of(table)
+            .filter(|name| !chains.iter().any(|chain| chain.name == name.as_str()))
+            .collect();
+        let jumps = observed.jumps.iter().filter(|jump| jump.table == table);
+        let wanted = |jump: &Jump| chains.iter().any(|chain| is_hooked(chain, jump));
+        let mut lines = String::new();
+        for chain in &chains {
+            let _ = writeln!(lines, ":{} - [0:0]", chain.name);
+        }
+        for name in &stale {
+            let _ = writeln!(lines, ":{name} - [0:0]");
+        }
+        for chain in &chains {
+            for rule in &chain.rules {
+                let _ = writeln!(lines, "{}", render_rule(chain.name, rule));
+            }
+        }
+        for jump in jumps {
+            let surplus = if wanted(jump) {
+                jump.count.saturating_sub(1)
+            } else {
+                jump.count
+            };
+            for _ in 0..surplus {
+                let _ = writeln!(lines, "-D {} -j {}", jump.base, jump.chain);
+            }
+        }
+        for chain in &chains {
+            if let Some(base) = chain.hook
+                && !observed.jumps.iter().any(|jump| is_hooked(chain, jump))
+            {
+                let _ = writeln!(lines, "-I {base} -j {}", chain.name);
+            }
+        }
+        for name in stale {
+            let _ = writeln!(lines, "-X {name}");
+        }
+        if !lines.is_empty() {
+            let _ = write!(text, "*{table}\n{lines}COMMIT\n");
+        }
+    }
+    Some(text)
+}
+
+/// What `iptables-save` shows once `desired` is in place.
+pub fn expected(desired: &[Chain]) -> ObservedRules {
+    let mut rules = ObservedRules::default();
+    for chain in desired {
+        let lines = chain
+            .rules
+            .iter()
+            .map(|rule| render_rule(chain.name, rule))
+            .collect();
+        rules
+            .chains
+            .insert((chain.table, chain.name.to_owned()), lines);
+        if let Some(base) = chain.hook {
+            rules.jumps.push(Jump {
+                table: chain.table,
+                base: base.to_owned(),
+                chain: chain.name.to_owned(),
+                count: 1,
+            });
+        }
+    }
+    rules.jumps.sort();
+    rules
+}
+
+fn is_hooked(chain: &Chain, jump: &Jump) -> bool {
+    chain.table == jump.table && chain.hook == Some(jump.base.as_str()) && chain.name == jump.chain
+}
+
+/// One rule as `iptables-save` prints it.
+fn render_rule(chain: &str, rule: &Rule) -> String {
+    debug_assert!(chain.starts_with(CHAIN_PREFIX));
+    let mut line = format!("-A {chain}");
+    for condition in &rule.matches {
+        let _ = match condition {
+            Match::Tcp => write!(line, " -p tcp"),
+            Match::Set {
+                name,
+                direction,
+                negated,
+            } => {
+                let not = if *negated { " !" } else { "" };
+                write!(line, " -m set{not} --match-set {name} {direction}")
+            }
+            Match::Mark { value, mask } => write!(line, " -m mark --mark {value:#x}/{mask:#x}"),
+            Match::State(states) => write!(line, " -m conntrack --ctstate {states}"),
+            Match::FirstPacket => write!(line, " -m conntrack ! --ctstatus CONFIRMED"),
+            Match::Ipvs => write!(line, " -m ipvs --ipvs"),
+        };
+    }
+    let _ = match &rule.target {
+        Target::Accept => write!(line, " -j ACCEPT"),
+        Target::Return => write!(line, " -j RETURN"),
+        Target::Jump(chain) => write!(line, " -j {chain}"),
+        Target::Mark { value, mask } => write!(line, " -j MARK --set-xmark {value:#x}/{mask:#x}"),
+        Target::Masquerade => write!(line, " -j MASQUERADE --random-fully"),
+        Target::Reject(with) => write!(line, " -j REJECT --reject-with {with}"),
+    };
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+    use super::*;
+
+    fn chains() -> Vec<Chain> {
+        vec![
+            Chain {
+                table: Table::Mangle,
+                name: "IPVS-AGENT-ROUTE",
+                hook: Some("PREROUTING"),
+                rules: vec![Rule::new(
+                    [Match::Set {
+                        name: "S".into(),
+                        direction: "dst,dst",
+                        negated: false,
+                    }],
+                    Target::Mark {
+                        value: 0x2000,
+                        mask: 0x2000,
+                    },
+                )],
+            },
+            Chain {
+                table: Table::Nat,
+                name: "IPVS-AGENT-SNAT",
+                hook: None,
+                rules: vec![Rule::new([], Target::Masquerade)],
+            },
+        ]
+    }
+
+    #[test]
+    fn an_empty_kernel_gets_everything() {
+        let text = plan(&chains(), &ObservedRules::default()).unwrap();
+        assert_eq!(
+            text,
+            "*mangle\n:IPVS-AGENT-ROUTE - [0:0]\n\
+             -A IPVS-AGENT-ROUTE -m set --match-set S dst,dst -j MARK --set-xmark 0x2000/0x2000\n\
+             -I PREROUTING -j IPVS-AGENT-ROUTE\nCOMMIT\n\
+             *nat\n:IPVS-AGENT-SNAT - [0:0]\n-A IPVS-AGENT-SNAT -j MASQUERADE --random-fully\nCOMMIT\n"
+        );
+    }
+
+    #[test]
+    fn what_is_in_place_needs_nothing_and_foreign_rules_do_not_matter() {
+        let saved = "*mangle\n:PREROUTING ACCEPT [3:180]\n:IPVS-AGENT-ROUTE - [0:0]\n:cali-X - [0:0]\n\
+             -A PREROUTING -j cali-X\n-A PREROUTING -j IPVS-AGENT-ROUTE\n\
+             -A IPVS-AGENT-ROUTE -m set --match-set S dst,dst -j MARK --set-xmark 0x2000/0x2000\nCOMMIT\n\
+             *nat\n:IPVS-AGENT-SNAT - [0:0]\n-A IPVS-AGENT-SNAT -j MASQUERADE --random-fully\nCOMMIT\n";
+        assert_eq!(plan(&chains(), &parse(saved)), None);
+    }
+
+    #[test]
+    fn cleanup_names_only_what_is_ours() {
+        let saved = "*mangle\n:IPVS-AGENT-ROUTE - [0:0]\n-A PREROUTING -j cali-X\n\
+             -A PREROUTING -j IPVS-AGENT-ROUTE\n-A PREROUTING -j IPVS-AGENT-ROUTE\nCOMMIT\n";
+        assert_eq!(
+            plan(&[], &parse(saved)).unwrap(),
+            "*mangle\n:IPVS-AGENT-ROUTE - [0:0]\n-D PREROUTING -j IPVS-AGENT-ROUTE\n\
+             -D PREROUTING -j IPVS-AGENT-ROUTE\n-X IPVS-AGENT-ROUTE\nCOMMIT\n"
+        );
+        assert_eq!(plan(&[], &ObservedRules::default()), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! Typed netfilter rules. Pure values; `render` makes text of them.
+//!
+//! A rule holds no free text, so nothing that comes from the API can reach a rule unparsed.
+
+use std::fmt;
+
+/// A table of iptables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    Mangle,
+    Nat,
+    Filter,
+}
+
+impl Table {
+    pub const ALL: [Self; 3] = [Self::Mangle, Self::Nat, Self::Filter];
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mangle => "mangle",
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        })
+    }
+}
+
+/// One of our own chains. All names begin with `CHAIN_PREFIX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    pub table: Table,
+    pub name: &'static str,
+    /// The base chain that jumps to it; `None` if only our own chains do.
+    pub hook: Option<&'static str>,
+    pub rules: Vec<Rule>,
+}
+
+/// Every chain of the agent, and none other, is named with this.
+pub const CHAIN_PREFIX: &str = "IPVS-AGENT-";
+
+/// One rule: all matches must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pub matches: Vec<Match>,
+    pub target: Target,
+}
+
+impl Rule {
+    pub fn new(matches: impl Into<Vec<Match>>, target: Target) -> Self {
+        Self {
+            matches: matches.into(),
+            target,
+        }
+    }
+}
+
+/// A condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Match {
+    /// `-p tcp`
+    Tcp,
+    /// `-m set --match-set NAME FLAGS`
+    Set {
+        name: String,
+        direction: &'static str,
+        negated: bool,
+    },
+    /// `-m mark --mark VALUE/MASK`
+    Mark { value: u32, mask: u32 },
+    /// `-m conntrack --ctstate …`
+    State(&'static str),
+    /// `-m conntrack ! --ctstatus CONFIRMED`: the first packet of a flow, and no other.
+    FirstPacket,
+    /// `-m ipvs --ipvs`: IPVS handled the packet.
+    Ipvs,
+}
+
+/// What happens to a packet that matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Accept,
+    Return,
+    /// To one of our own chains.
+    Jump(&'static str),
+    /// `-j MARK --set-xmark VALUE/MASK`
+    Mark {
+        value: u32,
+        mask: u32,
+    },
+    /// Source ports chosen at random where the kernel can (`--random-fully`).
+    Masquerade,
+    /// `-j REJECT --reject-with TYPE`
+    Reject(&'static str),
+}

@@ -1,0 +1,170 @@
+//! From one Service, its slices and the node to the virtual servers that should exist.
+//!
+//! Pure: the same view gives the same answer, with a reason for everything left out. What a
+//! Service means is decided here and nowhere else; how a kernel is made to do it, in `dataplane`.
+
+mod annotations;
+pub mod desired;
+pub mod endpoints;
+mod vips;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::model::{
+    EndpointSlice, HostPort, NodeInfo, ObjectName, Persistence, Scheduler, ServicePortName,
+    ServiceSpec, ServiceType, VipPort, VirtualServer,
+};
+pub use annotations::KERNEL_SCHEDULERS;
+pub use desired::{Change, DesiredState};
+pub use endpoints::{ExclusionReason, Selection};
+
+/// Settings that decide what a Service means on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// For Services that ask for none.
+    pub scheduler: Scheduler,
+    /// Schedulers that this kernel has; empty if that could not be found out, which permits all.
+    pub schedulers: BTreeSet<String>,
+    /// `spec.externalIPs` outside these are refused (CVE-2020-8554). Empty: all are refused.
+    pub external_ip_cidrs: Vec<IpNet>,
+}
+
+/// Everything that the meaning of one Service depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub name: &'a ObjectName,
+    pub spec: &'a ServiceSpec,
+    pub slices: &'a [&'a EndpointSlice],
+    pub node: &'a NodeInfo,
+    /// Addresses of this node that NodePorts answer on.
+    pub node_port_addresses: &'a BTreeSet<IpAddr>,
+    pub policy: &'a Policy,
+}
+
+/// The part of the desired state that one Service asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resolved {
+    pub virtual_servers: BTreeMap<VipPort, VirtualServer>,
+    /// Set if the Service is none of this proxy's business.
+    pub skipped: Option<SkipReason>,
+    /// Endpoints that take no new connections, and why.
+    pub excluded: Vec<Excluded>,
+    /// Parts of the Service that were refused or replaced by a default; a person must fix them.
+    pub findings: Vec<Finding>,
+}
+
+/// Why a whole Service has no virtual servers here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SkipReason {
+    Headless,
+    ExternalName,
+    /// Labelled `service.kubernetes.io/service-proxy-name`.
+    OtherProxy(Box<str>),
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Headless => f.write_str("headless: it has no cluster IP"),
+            Self::ExternalName => f.write_str("of type ExternalName: it is a DNS alias"),
+            Self::OtherProxy(name) => write!(f, "served by the proxy {name:?}"),
+        }
+    }
+}
+
+/// An endpoint that takes no new connections of a Service port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excluded {
+    pub port: ServicePortName,
+    pub endpoint: HostPort,
+    pub reason: ExclusionReason,
+}
+
+/// A value that was not taken as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// `spec.externalIPs`, `metadata.annotations[…]`.
+    pub field: String,
+    pub value: String,
+    /// What is done instead, and what to change.
+    pub advice: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}: {}", self.field, self.value, self.advice)
+    }
+}
+
+/// Says what one Service means on this node.
+pub fn resolve(view: View<'_>) -> Resolved {
+    let mut out = Resolved {
+        skipped: skip_reason(view.spec),
+        ..Resolved::default()
+    };
+    if out.skipped.is_some() {
+        return out;
+    }
+    let scheduler = annotations::scheduler(view.spec, view.policy, &mut out.findings);
+    let persistence = view
+        .spec
+        .affinity_timeout_seconds
+        .map(|timeout_seconds| Persistence { timeout_seconds });
+    let vips = vips::expand(view, &mut out.findings);
+
+    for port in &view.spec.ports {
+        let owner = ServicePortName {
+            service: view.name.clone(),
+            port: port.name.clone(),
+            protocol: port.protocol,
+        };
+        for (family, addresses) in &vips {
+            let selection = endpoints::select(view, *family, port);
+            out.excluded
+                .extend(
+                    selection
+                        .excluded
+                        .into_iter()
+                        .map(|(endpoint, reason)| Excluded {
+                            port: owner.clone(),
+                            endpoint,
+                            reason,
+                        }),
+                );
+            for (addr, number, kind) in addresses.of_port(port) {
+                let vip = VipPort {
+                    addr,
+                    protocol: port.protocol,
+                    port: number,
+                };
+                out.virtual_servers
+                    .entry(vip)
+                    .or_insert_with(|| VirtualServer {
+                        owner: owner.clone(),
+                        kind,
+                        scheduler: scheduler.clone(),
+                        persistence,
+                        real_servers: selection.real_servers.clone(),
+                    });
+            }
+        }
+    }
+    out
+}
+
+fn skip_reason(spec: &ServiceSpec) -> Option<SkipReason> {
+    if let Some(proxy) = &spec.other_proxy {
+        return Some(SkipReason::OtherProxy(proxy.clone()));
+    }
+    if spec.service_type == ServiceType::ExternalName {
+        return Some(SkipReason::ExternalName);
+    }
+    spec.cluster_ips.is_empty().then_some(SkipReason::Headless)
+}
+
+#[cfg(test)]
+mod tests;

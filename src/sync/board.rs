@@ -1,0 +1,340 @@
+//! What the loop tells the outside: metrics and health, in one place that HTTP reads.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::dataplane::{Counters, Holdings};
+use crate::model::Moment;
+
+/// Why a pass ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Trigger {
+    First,
+    #[default]
+    Change,
+    Drain,
+    Retry,
+    Audit,
+}
+
+impl Trigger {
+    fn label(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Change => "change",
+            Self::Drain => "drain",
+            Self::Retry => "retry",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl EncodeLabelValue for Trigger {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.label().encode(encoder)
+    }
+}
+
+/// What one pass did.
+#[derive(Debug, Clone, Default)]
+pub struct Pass {
+    pub trigger: Trigger,
+    /// Services resolved.
+    pub services: usize,
+    pub steps: usize,
+    pub applied: usize,
+    /// Failed or not tried because of a failure.
+    pub failed: usize,
+    pub reobserve: bool,
+    /// The first failure.
+    pub error: Option<String>,
+    pub elapsed: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTrigger {
+    trigger: Trigger,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
+/// Metrics and health of one agent.
+pub struct Board {
+    registry: Registry,
+    duration: Family<ByTrigger, Histogram>,
+    steps: Family<ByOutcome, Counter>,
+    events: Counter,
+    drift: Counter,
+    read_failures: Counter,
+    virtual_servers: Gauge,
+    real_servers: Gauge,
+    draining: Gauge,
+    foreign: Gauge,
+    set_members: Gauge,
+    routes: Gauge,
+    messages: Counter,
+    sends: Counter,
+    processes: Counter,
+    last_sync: Gauge<f64, AtomicU64>,
+    kubeproxy_duration: Histogram,
+    last_counters: Mutex<Counters>,
+    health: Mutex<Health>,
+}
+
+/// Whether the node's data plane is as the sources want it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Everything has been programmed once.
+    pub synced_once: bool,
+    /// Since when every attempt has failed, and with what.
+    pub failing: Option<(Moment, String)>,
+    /// The last pass without a failure.
+    pub last_good: Option<Moment>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Board {
+    /// A board with every metric registered and nothing on it yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let r = &mut registry;
+        // 1 ms to 16 s, as kube-proxy's.
+        let buckets = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let duration = Family::<ByTrigger, Histogram>::new_with_constructor(buckets);
+        let board = Self {
+            duration: put(
+                r,
+                "ipvs_agent_sync_duration_seconds",
+                "Time of a pass, by what caused it",
+                duration,
+            ),
+            steps: put(
+                r,
+                "ipvs_agent_steps",
+                "Steps carried out against the kernel, by outcome",
+                Family::default(),
+            ),
+            events: put(
+                r,
+                "ipvs_agent_source_events",
+                "Changes that the sources have told",
+                Counter::default(),
+            ),
+            drift: put(
+                r,
+                "ipvs_agent_drift_repaired_steps",
+                "Steps that an audit found necessary: somebody else changed the kernel",
+                Counter::default(),
+            ),
+            read_failures: put(
+                r,
+                "ipvs_agent_observe_failures",
+                "Failed attempts to read the kernel's state",
+                Counter::default(),
+            ),
+            virtual_servers: put(
+                r,
+                "ipvs_agent_virtual_servers",
+                "Virtual servers programmed",
+                Gauge::default(),
+            ),
+            real_servers: put(
+                r,
+                "ipvs_agent_real_servers",
+                "Real servers programmed",
+                Gauge::default(),
+            ),
+            draining: put(
+                r,
+                "ipvs_agent_draining_virtual_servers",
+                "Virtual servers with a draining real server",
+                Gauge::default(),
+            ),
+            foreign: put(
+                r,
+                "ipvs_agent_foreign_virtual_servers",
+                "Virtual servers in the kernel that are not ours and are not touched",
+                Gauge::default(),
+            ),
+            set_members: put(
+                r,
+                "ipvs_agent_set_members",
+                "Members of the agent's netfilter sets",
+                Gauge::default(),
+            ),
+            routes: put(
+                r,
+                "ipvs_agent_routes",
+                "Routes in the agent's table",
+                Gauge::default(),
+            ),
+            messages: put(
+                r,
+                "ipvs_agent_netlink_messages",
+                "Netlink requests sent",
+                Counter::default(),
+            ),
+            sends: put(
+                r,
+                "ipvs_agent_netlink_sends",
+                "sendmsg calls that carried them",
+                Counter::default(),
+            ),
+            processes: put(
+                r,
+                "ipvs_agent_processes_started",
+                "Processes started (iptables-save, iptables-restore)",
+                Counter::default(),
+            ),
+            last_sync: put(
+                r,
+                "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+                "Seconds since 1970 of the last pass without a failure",
+                Gauge::default(),
+            ),
+            kubeproxy_duration: put(
+                r,
+                "kubeproxy_sync_proxy_rules_duration_seconds",
+                "Time of a pass",
+                buckets(),
+            ),
+            last_counters: Mutex::default(),
+            health: Mutex::default(),
+            registry: Registry::default(),
+        };
+        Self { registry, ..board }
+    }
+
+    /// All metrics in OpenMetrics text.
+    pub fn metrics(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    pub fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    pub fn events_taken(&self, count: usize) {
+        self.events.inc_by(count as u64);
+    }
+
+    pub fn drift(&self, steps: usize) {
+        self.drift.inc_by(steps as u64);
+    }
+
+    pub fn holdings(&self, holdings: Holdings) {
+        let pairs = [
+            (&self.virtual_servers, holdings.virtual_servers),
+            (&self.real_servers, holdings.real_servers),
+            (&self.draining, holdings.draining),
+            (&self.foreign, holdings.foreign),
+            (&self.set_members, holdings.set_members),
+            (&self.routes, holdings.routes),
+        ];
+        for (gauge, value) in pairs {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub fn counters(&self, now: Counters) {
+        let mut last = lock(&self.last_counters);
+        self.messages
+            .inc_by(now.netlink_messages.saturating_sub(last.netlink_messages));
+        self.sends
+            .inc_by(now.netlink_sends.saturating_sub(last.netlink_sends));
+        self.processes
+            .inc_by(now.processes.saturating_sub(last.processes));
+        *last = now;
+    }
+
+    /// After a pass, failed or not.
+    pub fn passed(&self, pass: &Pass, now: Moment) {
+        let seconds = pass.elapsed.as_secs_f64();
+        self.duration
+            .get_or_create(&ByTrigger {
+                trigger: pass.trigger,
+            })
+            .observe(seconds);
+        self.kubeproxy_duration.observe(seconds);
+        self.steps
+            .get_or_create(&ByOutcome { outcome: "applied" })
+            .inc_by(pass.applied as u64);
+        self.steps
+            .get_or_create(&ByOutcome { outcome: "failed" })
+            .inc_by(pass.failed as u64);
+        let mut health = lock(&self.health);
+        if pass.failed > 0 {
+            let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
+            health.failing = Some((since, pass.error.clone().unwrap_or_default()));
+        } else {
+            health.synced_once = true;
+            health.failing = None;
+            health.last_good = Some(now);
+            self.last_sync.set(wall_seconds());
+        }
+    }
+
+    /// After a failed attempt to read the kernel.
+    pub fn failed(&self, error: &str, now: Moment) {
+        self.read_failures.inc();
+        let mut health = lock(&self.health);
+        let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
+        health.failing = Some((since, error.to_owned()));
+    }
+
+    /// Whether `error` differs from the one that stands.
+    pub fn error_changed(&self, error: &str) -> bool {
+        lock(&self.health)
+            .failing
+            .as_ref()
+            .is_none_or(|(_, text)| text != error)
+    }
+}
+
+fn put<M>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M
+where
+    M: prometheus_client::registry::Metric + Clone,
+{
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// A panic elsewhere must not silence health.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a metric that is a wall-clock time"
+)]
+fn wall_seconds() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}

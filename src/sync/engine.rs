@@ -1,0 +1,225 @@
+//! What the agent knows and wants, and the plan between them. Pure but for what it is handed.
+//!
+//! One path for everything: `plan` over the scope that events have touched, or over everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::cluster::{Event, Index};
+use crate::dataplane::{ClusterNetwork, Dataplane};
+use crate::model::{Moment, ObjectName, VipPort};
+use crate::resolve::desired::LostClaim;
+use crate::resolve::{DesiredState, Finding, Policy, View, resolve};
+
+/// Settings of the engine that come from the command line.
+#[derive(Debug, Clone)]
+pub struct EngineConfig<S> {
+    pub node_name: String,
+    pub policy: Policy,
+    pub settings: S,
+    /// Used in place of ServiceCIDR objects where any are given.
+    pub service_cidrs: BTreeSet<ipnet::IpNet>,
+    /// Used in place of the node's own pod CIDRs where any are given.
+    pub pod_cidrs: BTreeSet<ipnet::IpNet>,
+}
+
+/// Knowledge and wishes of one agent.
+pub struct Engine<D: Dataplane> {
+    config: EngineConfig<D::Settings>,
+    index: Index,
+    node_port_addresses: BTreeSet<IpAddr>,
+    desired: DesiredState,
+    target: D::Target,
+    network: ClusterNetwork,
+    observed: Option<D::Observed>,
+    complaints: BTreeMap<ObjectName, Vec<String>>,
+    serving: bool,
+}
+
+/// A Service of which something is wrong, or right again (no complaints).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    pub service: ObjectName,
+    pub texts: Vec<String>,
+}
+
+/// What a round of resolving touched.
+pub struct Resolution<S> {
+    pub scope: S,
+    pub services: usize,
+    /// Complaints that are new or gone since the last round.
+    pub complaints: Vec<Complaint>,
+}
+
+impl<D: Dataplane> Engine<D> {
+    /// An engine that knows nothing yet.
+    pub fn new(config: EngineConfig<D::Settings>) -> Self {
+        let network = ClusterNetwork {
+            service_cidrs: config.service_cidrs.clone(),
+            pod_cidrs: config.pod_cidrs.clone(),
+        };
+        let desired = DesiredState::default();
+        Self {
+            index: Index::new(&config.node_name),
+            node_port_addresses: BTreeSet::new(),
+            target: D::target(&config.settings, &network, &desired),
+            network,
+            desired,
+            observed: None,
+            complaints: BTreeMap::new(),
+            serving: false,
+            config,
+        }
+    }
+
+    /// Takes one event in.
+    pub fn take(&mut self, event: Event) {
+        self.index.apply(event);
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn desired(&self) -> &DesiredState {
+        &self.desired
+    }
+
+    pub fn observed(&self) -> Option<&D::Observed> {
+        self.observed.as_ref()
+    }
+
+    /// The mirror, for the shell that reads and writes the kernel.
+    pub fn observed_mut(&mut self) -> &mut Option<D::Observed> {
+        &mut self.observed
+    }
+
+    /// Says where NodePorts answer. A change dirties the Services that have one.
+    pub fn set_node_port_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        if self.node_port_addresses != addresses {
+            self.node_port_addresses = addresses;
+            self.index
+                .mark_dirty(|spec| spec.ports.iter().any(|port| port.node_port != 0));
+        }
+    }
+
+    /// Resolves the dirty Services. `only` narrows it to some of them, for what must come first.
+    pub fn resolve_dirty(
+        &mut self,
+        only: Option<&dyn Fn(&ObjectName) -> bool>,
+    ) -> Resolution<D::Scope> {
+        let mut scope = D::Scope::default();
+        let mut complaints = Vec::new();
+        let (now, later): (BTreeSet<_>, BTreeSet<_>) = self
+            .index
+            .take_dirty()
+            .into_iter()
+            .partition(|name| only.is_none_or(|wanted| wanted(name)));
+        self.index.mark_again(later);
+        let services = now.len();
+        for name in now {
+            let texts = self.resolve_one(&name, &mut scope);
+            let before = self.complaints.get(&name).map_or(&[][..], Vec::as_slice);
+            if before != texts {
+                complaints.push(Complaint {
+                    service: name.clone(),
+                    texts: texts.clone(),
+                });
+            }
+            if texts.is_empty() {
+                self.complaints.remove(&name);
+            } else {
+                self.complaints.insert(name, texts);
+            }
+        }
+        Resolution {
+            scope,
+            services,
+            complaints,
+        }
+    }
+
+    /// Takes changed service and pod CIDRs over. True if everything has to be planned anew.
+    pub fn refresh_network(&mut self) -> bool {
+        if !self.index.take_network_changed() {
+            return false;
+        }
+        let or = |configured: &BTreeSet<ipnet::IpNet>, known: BTreeSet<ipnet::IpNet>| {
+            if configured.is_empty() {
+                known
+            } else {
+                configured.clone()
+            }
+        };
+        let pods = self.index.node().pod_cidrs.iter().copied().collect();
+        let network = ClusterNetwork {
+            service_cidrs: or(
+                &self.config.service_cidrs,
+                self.index.service_cidrs().clone(),
+            ),
+            pod_cidrs: or(&self.config.pod_cidrs, pods),
+        };
+        if network == self.network {
+            return false;
+        }
+        self.network = network;
+        self.target = D::target(&self.config.settings, &self.network, &self.desired);
+        true
+    }
+
+    /// The scope of an audit: all that is desired or there.
+    pub fn everything(&self) -> Option<D::Scope> {
+        let observed = self.observed.as_ref()?;
+        Some(D::everything(&self.desired, &self.target, observed))
+    }
+
+    /// The steps that `scope` needs; none before the kernel has been observed.
+    pub fn plan(&self, scope: &D::Scope, now: Moment) -> Vec<D::Step> {
+        let Some(observed) = &self.observed else {
+            return Vec::new();
+        };
+        D::plan(&self.desired, &self.target, observed, scope, now)
+    }
+
+    /// Notes that everything has been programmed once.
+    pub fn set_serving(&mut self) {
+        self.serving = true;
+    }
+
+    /// Whether everything has been programmed once since the start.
+    pub fn serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Resolves one Service and takes the result in. Gives what a person should know of it.
+    fn resolve_one(&mut self, name: &ObjectName, scope: &mut D::Scope) -> Vec<String> {
+        let target = &mut self.target;
+        let mut on_change = |change: crate::resolve::Change<'_>| {
+            D::retarget(target, change, scope);
+        };
+        let Some(spec) = self.index.service(name) else {
+            self.desired.remove(name, &mut on_change);
+            return Vec::new();
+        };
+        let slices = self.index.slices(name);
+        let resolved = resolve(View {
+            name,
+            spec,
+            slices: &slices,
+            node: self.index.node(),
+            node_port_addresses: &self.node_port_addresses,
+            policy: &self.config.policy,
+        });
+        let mut texts: Vec<String> = resolved.findings.iter().map(Finding::to_string).collect();
+        let lost = self.desired.replace(name, spec, resolved, &mut on_change);
+        texts.extend(
+            lost.into_iter()
+                .map(|LostClaim { vip, winner }| lost_text(vip, &winner)),
+        );
+        texts
+    }
+}
+
+fn lost_text(vip: VipPort, winner: &ObjectName) -> String {
+    format!("{vip} belongs to the older Service {winner}; give one of them another address or port")
+}

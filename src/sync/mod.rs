@@ -1,0 +1,15 @@
+//! The loop: events and time in, plans carried out.
+//!
+//! * `engine` pure: index, desired state, mirror and scope; says what to do next
+//! * `pace` pure: when the audit, a retry or a look at draining real servers is due
+//! * `run` the shell: one thread that owns the engine and the kernel's sockets
+//! * `board` what the loop tells metrics and health
+
+pub mod board;
+pub mod engine;
+pub mod pace;
+pub mod run;
+
+pub use board::{Board, Pass, Trigger};
+pub use engine::Engine;
+pub use run::{Loop, Timing};

@@ -1,0 +1,324 @@
+//! The thread that owns the kernel: waits for events or time, then resolves, plans and applies.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::board::{Board, Pass, Trigger};
+use super::engine::{Complaint, Engine};
+use super::pace::Pace;
+use crate::cluster::Event;
+use crate::dataplane::{Dataplane, Error, Report, Scope};
+use crate::model::{Moment, ObjectName};
+
+/// Rhythm of the loop.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    pub audit_interval: Duration,
+    /// Differs between nodes, so that their retries spread.
+    pub seed: u64,
+}
+
+/// The loop with everything it owns.
+pub struct Loop<D: Dataplane> {
+    pub dataplane: D,
+    pub engine: Engine<D>,
+    pub events: Receiver<Event>,
+    pub board: Arc<Board>,
+    pub timing: Timing,
+    pub shutdown: CancellationToken,
+    /// The start of the clock that `Moment` counts from.
+    pub started: Instant,
+}
+
+/// What woke the loop.
+enum Wake {
+    Events(Vec<Event>),
+    Due,
+    Shutdown,
+}
+
+impl<D: Dataplane> Loop<D> {
+    /// Runs until shut down. Leaves the kernel as it is: the node goes on serving.
+    pub fn run(mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let Ok(runtime) = runtime else {
+            error!("cannot start the timer of the kernel thread");
+            return;
+        };
+        let mut pace = Pace::new(self.timing.audit_interval, self.now());
+        let mut scope = D::Scope::default();
+        let mut waiting_told = false;
+        loop {
+            let due = if self.engine.index().synced() {
+                Some(pace.next_due())
+            } else {
+                None
+            };
+            match runtime.block_on(self.wake(due)) {
+                Wake::Shutdown => {
+                    info!("stopped; the node goes on serving what is programmed");
+                    return;
+                }
+                Wake::Events(events) => {
+                    self.board.events_taken(events.len());
+                    events.into_iter().for_each(|event| self.engine.take(event));
+                }
+                Wake::Due => {}
+            }
+            if !self.engine.index().synced() {
+                if !waiting_told {
+                    debug!(missing = ?self.engine.index().missing(), "waiting for sources");
+                    waiting_told = true;
+                }
+                continue;
+            }
+            self.turn(&mut pace, &mut scope);
+        }
+    }
+
+    async fn wake(&mut self, due: Option<Moment>) -> Wake {
+        let wait = due.map(|due| due.since(self.now()));
+        let until_due = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Wake::Shutdown,
+            event = self.events.recv() => match event {
+                None => {
+                    // Every source has ended: only a shutdown does that.
+                    self.shutdown.cancelled().await;
+                    Wake::Shutdown
+                }
+                Some(first) => {
+                    let mut events = vec![first];
+                    while events.len() < EVENTS_AT_ONCE && let Ok(event) = self.events.try_recv() {
+                        events.push(event);
+                    }
+                    Wake::Events(events)
+                }
+            },
+            () = until_due => Wake::Due,
+        }
+    }
+
+    /// One turn: read what is due, resolve what is dirty, plan, apply.
+    fn turn(&mut self, pace: &mut Pace, scope: &mut D::Scope) {
+        let now = self.now();
+        let retrying = pace.retry_due(now);
+        // While a failure waits for its retry, events wait with it.
+        if pace.failures() > 0 && !retrying {
+            return;
+        }
+        let first = !self.engine.serving();
+        let trigger = match (first, pace.audit_due(now), retrying) {
+            (true, ..) => Trigger::First,
+            (_, true, _) => Trigger::Audit,
+            (_, _, true) => Trigger::Retry,
+            _ if pace.refresh_due(now) => Trigger::Drain,
+            _ => Trigger::Change,
+        };
+        let begun = self.now();
+        match self.read(trigger, pace) {
+            Err(source) => {
+                pace.failed(now, self.timing.seed);
+                self.report_failure(&source, pace);
+                return;
+            }
+            Ok(read) => scope.extend(read),
+        }
+        if first {
+            // The API server's own Service and cluster DNS: others depend on them to start.
+            let early = |name: &ObjectName| {
+                matches!(
+                    (&*name.namespace, &*name.name),
+                    ("default", "kubernetes") | ("kube-system", "kube-dns")
+                )
+            };
+            let resolution = self.engine.resolve_dirty(Some(&early));
+            self.tell(resolution.complaints);
+            let mut early_scope = resolution.scope;
+            early_scope.extend(D::Scope::base());
+            let steps = self.engine.plan(&early_scope, now);
+            let pass = self.apply(Trigger::First, resolution.services, steps, begun);
+            if pass.failed > 0 {
+                scope.extend(early_scope);
+            }
+        }
+        let resolution = self.engine.resolve_dirty(None);
+        self.tell(resolution.complaints);
+        scope.extend(resolution.scope);
+        if trigger == Trigger::First
+            && let Some(everything) = self.engine.everything()
+        {
+            scope.extend(everything);
+        }
+        let steps = self.engine.plan(scope, now);
+        let pass = self.apply(trigger, resolution.services, steps, begun);
+        let now = self.now();
+        if pass.failed > 0 {
+            pace.failed(now, self.timing.seed);
+        } else {
+            pace.succeeded();
+            *scope = D::Scope::default();
+            self.engine.set_serving();
+        }
+        if pass.reobserve {
+            pace.audit_soon();
+        }
+        let draining = self
+            .engine
+            .observed()
+            .is_some_and(|observed| D::holdings(observed).draining > 0);
+        pace.draining(draining, now);
+        self.board.passed(&pass, now);
+    }
+
+    /// Reads of the kernel what this turn needs to know, and gives the scope that it adds.
+    fn read(&mut self, trigger: Trigger, pace: &mut Pace) -> Result<D::Scope, Error> {
+        let now = self.now();
+        let mut scope = D::Scope::default();
+        if matches!(trigger, Trigger::First | Trigger::Audit) || self.engine.observed().is_none() {
+            let addresses = self.dataplane.node_addresses()?;
+            self.engine.set_node_port_addresses(addresses);
+            self.engine.refresh_network();
+            let previous = self.engine.observed_mut().take();
+            let observed = self.dataplane.observe(previous, now)?;
+            *self.engine.observed_mut() = Some(observed);
+            pace.audited(now);
+            if trigger != Trigger::First {
+                scope.extend(self.engine.everything().unwrap_or_default());
+            }
+        } else if self.engine.refresh_network() {
+            scope.extend(self.engine.everything().unwrap_or_default());
+        }
+        if let Some(observed) = self.engine.observed_mut()
+            && (trigger != Trigger::Change)
+        {
+            scope.extend(self.dataplane.refresh(observed)?);
+        }
+        Ok(scope)
+    }
+
+    fn apply(
+        &mut self,
+        trigger: Trigger,
+        services: usize,
+        steps: Vec<D::Step>,
+        begun: Moment,
+    ) -> Pass {
+        let mut pass = Pass {
+            trigger,
+            services,
+            steps: steps.len(),
+            ..Pass::default()
+        };
+        if !steps.is_empty() {
+            if trigger == Trigger::Audit {
+                self.tell_drift(&steps);
+            }
+            for step in &steps {
+                debug!(%step, "step");
+            }
+            let now = self.now();
+            let Some(observed) = self.engine.observed_mut() else {
+                return pass;
+            };
+            let Report {
+                applied,
+                failed,
+                skipped,
+                reobserve,
+            } = self.dataplane.apply(steps, observed, now);
+            pass.applied = applied;
+            pass.failed = failed.len() + skipped;
+            pass.reobserve = reobserve;
+            for failure in failed.iter().take(FAILURES_TOLD) {
+                warn!(step = %failure.step, error = %chain(&failure.source), "step failed");
+            }
+            pass.error = failed
+                .first()
+                .map(|f| format!("{}: {}", f.step, chain(&f.source)));
+        }
+        pass.elapsed = self.now().since(begun);
+        self.board.counters(self.dataplane.counters());
+        if let Some(observed) = self.engine.observed() {
+            self.board.holdings(D::holdings(observed));
+        }
+        if pass.steps > 0 {
+            info!(
+                trigger = %trigger,
+                services,
+                steps = pass.steps,
+                failed = pass.failed,
+                elapsed = ?pass.elapsed,
+                "synced"
+            );
+        }
+        pass
+    }
+
+    /// An audit that finds work has found somebody else's hand, or a mistake of ours.
+    fn tell_drift(&self, steps: &[D::Step]) {
+        let examples: Vec<String> = steps.iter().take(3).map(ToString::to_string).collect();
+        warn!(
+            steps = steps.len(),
+            examples = examples.join("; "),
+            "kernel differs from what was programmed; repairing"
+        );
+        self.board.drift(steps.len());
+    }
+
+    fn tell(&self, complaints: Vec<Complaint>) {
+        for Complaint { service, texts } in complaints {
+            if texts.is_empty() {
+                info!(%service, "the Service is in order again");
+            }
+            for text in texts {
+                warn!(%service, problem = text, "part of the Service is not served as asked");
+            }
+        }
+    }
+
+    fn report_failure(&self, error: &Error, pace: &Pace) {
+        let text = chain(error);
+        if pace.failures() == 1 || self.board.error_changed(&text) {
+            warn!(error = text, "cannot read the kernel's state; retrying");
+        }
+        self.board.failed(&text, self.now());
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the shell's clock, handed to the pure parts"
+    )]
+    fn now(&self) -> Moment {
+        Moment(Instant::now().saturating_duration_since(self.started))
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Enough to take a burst in one pass, few enough that a pass stays short.
+const EVENTS_AT_ONCE: usize = 10_000;
+/// A broken subsystem fails every step alike; a few tell the story.
+const FAILURES_TOLD: usize = 5;

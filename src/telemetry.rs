@@ -1,0 +1,23 @@
+//! The log, on standard error.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::cli::LogFormat;
+
+/// Starts logging. A filter that does not parse is told with what would.
+pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(filter)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => {
+            let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            let colours = terminal && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(colours).with_target(false).init();
+        }
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
