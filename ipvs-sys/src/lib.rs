@@ -61,3 +61,8 @@ pub use service::{Service, ServiceEntry, ServiceFlags};
 pub use stats::Stats;
 pub use transport::{NetlinkSocket, Transport, Wait};
 pub use validate::{Invalid, MAX_PERSISTENCE, MAX_THRESHOLD, MAX_WEIGHT};
+
+/// The code in README.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
