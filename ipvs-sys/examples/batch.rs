@@ -7,7 +7,14 @@ use std::net::SocketAddr;
 
 use ipvs_sys::{Client, Command, Destination, ForwardMethod, Outcome, Service, ServiceKey};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let key = ServiceKey::tcp("10.96.0.1:443".parse()?);
     let mut commands = vec![Command::NewService(
         Service::new(key, "wlc".parse()?).with_persistence(300),

@@ -4,7 +4,14 @@
 
 use ipvs_sys::Client;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut client = Client::open()?;
     let info = client.info()?;
     println!(

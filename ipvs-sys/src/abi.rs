@@ -186,7 +186,7 @@ pub mod ctrl {
     pub const CTRL_ATTR_FAMILY_ID: u16 = 1;
     /// `CTRL_ATTR_FAMILY_NAME`, a string that ends in NUL.
     pub const CTRL_ATTR_FAMILY_NAME: u16 = 2;
-    /// `GENL_ADMIN_PERM`'s neighbour: the length of `struct genlmsghdr` in bytes.
+    /// `GENL_HDRLEN`: bytes of `struct genlmsghdr`.
     pub const GENL_HDRLEN: usize = 4;
 }
 

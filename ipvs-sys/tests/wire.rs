@@ -4,11 +4,14 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
-use ipvs_sys::codec::{Body, Envelope, Reply, decode_command, encode_command, frames};
+use ipvs_sys::codec::{
+    Body, Envelope, Reply, decode_command, decode_family_id, encode_command, frames,
+};
 use ipvs_sys::{
-    Command, Destination, DestinationEntry, Family, ForwardMethod, Service, ServiceEntry,
-    ServiceKey, Timeouts,
+    Command, Daemon, DaemonState, Destination, DestinationEntry, Family, ForwardMethod, Service,
+    ServiceEntry, ServiceFlags, ServiceKey, Timeouts, Tunnel, TunnelFlags,
 };
 
 /// The hexadecimal lines of a capture; `#` begins a comment.
@@ -166,4 +169,108 @@ fn info_and_timeouts() {
             unknown: Vec::new()
         }
     );
+}
+
+fn replies(bytes: &[u8]) -> Vec<Reply> {
+    frames(bytes)
+        .map(|frame| match frame.unwrap().body {
+            Body::Payload(payload) => Reply::decode(payload, Family::Inet).unwrap(),
+            other => panic!("a message of the family: {other:?}"),
+        })
+        .collect()
+}
+
+fn mark(family: Family, mark: u32) -> ServiceKey {
+    let mark = NonZeroU32::new(mark).unwrap();
+    ServiceKey::Mark { family, mark }
+}
+
+#[test]
+fn services_of_every_kind_are_what_ipvsadm_was_told() {
+    let new = |key, scheduler: &str| Service::new(key, scheduler.parse().unwrap());
+    let mut expected = vec![
+        new(ServiceKey::tcp(addr("192.168.200.5:80")), "sh")
+            .with_flags(ServiceFlags::SH_PORT | ServiceFlags::SH_FALLBACK)
+            .with_persistence(360)
+            .with_netmask(24),
+        new(mark(Family::Inet, 3_000_000_000), "wlc"),
+        new(mark(Family::Inet6, 200), "mh").with_flags(ServiceFlags::MH_PORT),
+        new(ServiceKey::udp(addr("10.96.0.50:5060")), "rr")
+            .with_persistence(60)
+            .with_pe_name("sip".parse().unwrap()),
+        new(ServiceKey::udp(addr("10.96.0.10:53")), "rr").with_flags(ServiceFlags::ONE_PACKET),
+        new(ServiceKey::tcp(addr("[fd00:96::2]:80")), "wrr")
+            .with_persistence(600)
+            .with_netmask(64),
+    ];
+    let mut found: Vec<_> = replies(&captured!("dump-services"))
+        .into_iter()
+        .map(|reply| match reply {
+            Reply::Service(entry) if entry.unknown.is_empty() => entry.service,
+            other => panic!("a service: {other:?}"),
+        })
+        .collect();
+    expected.sort_by_key(|service| service.key);
+    found.sort_by_key(|service| service.key);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn destinations_of_every_kind_are_what_ipvsadm_was_told() {
+    let new = |text, forward| Destination::new(addr(text).into(), forward);
+    let gue = Tunnel::Gue {
+        port: 5555,
+        flags: TunnelFlags::CHECKSUM,
+    };
+    let gre = Tunnel::Gre {
+        flags: TunnelFlags::empty(),
+    };
+    // The newest comes first.
+    let expected = [
+        new("[fd00:3::2]:80", ForwardMethod::Tunnel(Tunnel::default())).with_thresholds(100, 50),
+        new("192.168.7.7:80", ForwardMethod::Tunnel(gre)).with_weight(65_535),
+        new("10.3.0.2:80", ForwardMethod::Tunnel(gue)).with_weight(100),
+        new("10.2.0.2:80", ForwardMethod::DirectRoute),
+    ];
+    let expected =
+        expected.map(|destination| Reply::Destination(DestinationEntry::new(destination)));
+    assert_eq!(replies(&captured!("dump-tunnels")), expected);
+}
+
+#[test]
+fn daemons_are_what_ipvsadm_was_told() {
+    let new = |state, sync_id| Daemon::new(state, "dummy0".parse().unwrap(), sync_id);
+    let expected = [
+        Daemon {
+            max_len: Some(1400),
+            group: Some("224.0.1.1".parse().unwrap()),
+            port: Some(8849),
+            ttl: Some(3),
+            ..new(DaemonState::Master, 7)
+        },
+        Daemon {
+            max_len: Some(1401),
+            group: Some("ff02::1:1".parse().unwrap()),
+            port: Some(8850),
+            ttl: Some(4),
+            ..new(DaemonState::Backup, 8)
+        },
+    ];
+    let found: Vec<_> = replies(&captured!("dump-daemons"))
+        .into_iter()
+        .map(|reply| match reply {
+            Reply::Daemon(entry) if entry.unknown.is_empty() => entry.daemon,
+            other => panic!("a daemon: {other:?}"),
+        })
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_controller_tells_the_number_of_the_family() {
+    let (_, payload) = only_payload(&captured!("get-family"));
+    // The same boot's messages have it for their type.
+    let dump = captured!("dump-services");
+    let kind = frames(&dump).next().unwrap().unwrap().kind;
+    assert_eq!(decode_family_id(&payload), Ok(kind));
 }

@@ -44,7 +44,7 @@ impl<T: Transport> Client<T> {
     /// command, in order. A failure does not stop the ones after it.
     ///
     /// # Errors
-    /// When nothing at all was done, because the kernel has no IPVS (any more).
+    /// When the kernel has no IPVS any more, and with it nothing of what was done before.
     pub fn batch(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, Error> {
         let mut outcomes: Vec<Outcome> = commands.iter().map(refused).collect();
         self.run(
@@ -57,10 +57,10 @@ impl<T: Transport> Client<T> {
             match self.refresh_family() {
                 Ok(true) => self.run(commands, &stale, &mut outcomes),
                 Ok(false) => {}
-                Err(error) => {
-                    // With the module everything is gone, what was applied before included.
-                    return Err(error);
-                }
+                // With the module everything is gone, what was applied before included.
+                Err(error) if error.is_no_module() => return Err(error),
+                // The failures stand as they are.
+                Err(_) => {}
             }
         }
         Ok(outcomes)
