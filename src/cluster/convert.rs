@@ -46,7 +46,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn refuse(&mut self, field: impl Into<String>, value: impl ToString, wanted: &'static str) {
+    fn refuse(&mut self, field: impl Into<String>, value: &dyn fmt::Display, wanted: &'static str) {
         let (object, field) = (self.object.clone(), field.into());
         self.problems.push(Problem {
             object,
@@ -61,7 +61,7 @@ impl Reader<'_> {
         for (n, text) in texts.iter().enumerate() {
             match text.trim().parse() {
                 Ok(value) => values.push(value),
-                Err(_) => self.refuse(format!("{field}[{n}]"), text, wanted),
+                Err(_) => self.refuse(format!("{field}[{n}]"), &text, wanted),
             }
         }
         values
@@ -71,7 +71,7 @@ impl Reader<'_> {
         match u16::try_from(number) {
             Ok(port) if port != 0 => Some(port),
             _ => {
-                self.refuse(field, number, "a port (1 to 65535)");
+                self.refuse(field, &number, "a port (1 to 65535)");
                 None
             }
         }
@@ -81,7 +81,7 @@ impl Reader<'_> {
         match text.unwrap_or("TCP").parse() {
             Ok(protocol) => Some(protocol),
             Err(_) => {
-                self.refuse(field, text.unwrap_or_default(), "TCP, UDP or SCTP");
+                self.refuse(field, &text.unwrap_or_default(), "TCP, UDP or SCTP");
                 None
             }
         }
@@ -92,7 +92,7 @@ impl Reader<'_> {
             None | Some("Cluster") => TrafficPolicy::Cluster,
             Some("Local") => TrafficPolicy::Local,
             Some(other) => {
-                self.refuse(field, other, "Cluster or Local");
+                self.refuse(field, &other, "Cluster or Local");
                 TrafficPolicy::Cluster
             }
         }
@@ -121,7 +121,7 @@ pub fn service(object: &objects::Service, problems: &mut Vec<Problem>) -> Servic
         Some("LoadBalancer") => ServiceType::LoadBalancer,
         Some("ExternalName") => ServiceType::ExternalName,
         Some(other) => {
-            reader.refuse("spec.type", other, "a Service type");
+            reader.refuse("spec.type", &other, "a Service type");
             ServiceType::ClusterIp
         }
     };
@@ -243,7 +243,7 @@ pub fn endpoint_slice(
         "IPv6" => Family::V6,
         "FQDN" => return None,
         other => {
-            reader.refuse("addressType", other, "IPv4 or IPv6");
+            reader.refuse("addressType", &other, "IPv4 or IPv6");
             return None;
         }
     };

@@ -234,11 +234,11 @@ mod tests {
         state.replace(&name, &created(1), asks(&name, VIP, "rr"), &mut |_| {});
         let mut changes = 0;
         state.replace(&name, &created(1), asks(&name, VIP, "rr"), &mut |_| {
-            changes += 1
+            changes += 1;
         });
         assert_eq!(changes, 0);
         state.replace(&name, &created(1), asks(&name, VIP, "wlc"), &mut |_| {
-            changes += 1
+            changes += 1;
         });
         assert_eq!(changes, 1);
     }

@@ -220,10 +220,7 @@ fn message(net: IpNet, table: u32, loopback: u32) -> RouteMessage {
 
 /// The destination of a `local` route of ours in `table`.
 fn our_destination(route: &RouteMessage, table: u32) -> Option<IpNet> {
-    let in_table = route
-        .attributes
-        .iter()
-        .any(|a| *a == RouteAttribute::Table(table));
+    let in_table = route.attributes.contains(&RouteAttribute::Table(table));
     let ours = route.header.protocol == RouteProtocol::Other(PROTOCOL);
     if !in_table || !ours || route.header.kind != RouteType::Local {
         return None;

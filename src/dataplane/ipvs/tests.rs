@@ -1,1 +1,423 @@
+//! Laws of the plan, over generated states and a kernel that is strict about order.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::observed::Observed;
+use super::sets::{Element, Member, SetKind};
+use super::step::Step;
+use super::target::{Scope, Target};
+use super::{Settings, plan::plan};
+use crate::dataplane::ClusterNetwork;
+use crate::model::{
+    Family, HostPort, Moment, ObjectName, Protocol, RealServer, Scheduler, ServicePortName,
+    ServiceSpec, VipKind, VipPort, VirtualServer,
+};
+use crate::netfilter::ObservedRules;
+use crate::resolve::{DesiredState, Resolved};
+
+const NOW: Moment = Moment(Duration::from_secs(100));
+
+fn network() -> ClusterNetwork {
+    ClusterNetwork {
+        service_cidrs: BTreeSet::from(["10.96.0.0/16".parse().unwrap()]),
+        pod_cidrs: BTreeSet::from(["10.244.0.0/16".parse().unwrap()]),
+    }
+}
+
+fn empty_kernel() -> Observed {
+    let mut kernel = Observed::default();
+    for family in Family::ALL {
+        kernel.base.rules.insert(family, ObservedRules::default());
+    }
+    kernel
+        .base
+        .sysctls
+        .insert("net.ipv4.vs.conntrack", "0".to_owned());
+    kernel
+}
+
+/// Carries steps out as the kernel would: an act on what is not there is a mistake of the plan.
+fn apply(kernel: &mut Observed, steps: &[Step]) {
+    for step in steps {
+        match step {
+            Step::AddMember(member) | Step::DelMember(member) => {
+                let set = (member.set, member.element.family());
+                assert!(kernel.base.sets.contains(&set), "{step}: no such set");
+                let there = kernel.members.contains(member);
+                assert_eq!(there, matches!(step, Step::DelMember(_)), "{step}");
+            }
+            Step::AddVirtualServer(vip, _) => {
+                assert!(
+                    kernel.members.contains(&owned(*vip)),
+                    "{step}: not marked as ours"
+                );
+                assert!(!kernel.foreign.contains(vip), "{step}: foreign");
+                assert!(!kernel.virtual_servers.contains_key(vip), "{step}: exists");
+            }
+            Step::SetVirtualServer(vip, _) | Step::DelVirtualServer(vip) => {
+                assert!(kernel.virtual_servers.contains_key(vip), "{step}: no such");
+            }
+            Step::AddRealServer(vip, key, _) => {
+                let server = &kernel.virtual_servers[vip];
+                assert!(!server.real_servers.contains_key(key), "{step}: exists");
+            }
+            Step::SetRealServer(vip, key, _)
+            | Step::DelRealServer(vip, key)
+            | Step::DrainRealServer {
+                vip,
+                real_server: key,
+                ..
+            } => {
+                assert!(
+                    kernel.virtual_servers[vip].real_servers.contains_key(key),
+                    "{step}"
+                );
+            }
+            Step::DestroySet { set, family } => {
+                let empty = !kernel
+                    .members
+                    .iter()
+                    .any(|member| (member.set, member.element.family()) == (*set, *family));
+                assert!(empty, "{step}: not empty");
+                let rules = kernel.base.rules.get(family);
+                assert!(
+                    rules.is_none_or(ObservedRules::is_empty),
+                    "{step}: rules use it"
+                );
+            }
+            _ => {}
+        }
+        kernel.record(step, NOW);
+        // Ownership is known at every moment, so that a crash leaves nothing unclaimed.
+        for vip in kernel.virtual_servers.keys() {
+            assert!(
+                kernel.members.contains(&owned(*vip)),
+                "{step}: {vip} is nobody's"
+            );
+        }
+    }
+}
+
+fn owned(vip: VipPort) -> Member {
+    Member {
+        set: SetKind::Owned,
+        element: Element::VipPort(vip),
+    }
+}
+
+/// A few Services over a few addresses, so that they overlap.
+type Wish = BTreeMap<VipPort, (VipKind, bool, BTreeMap<HostPort, (bool, bool)>)>;
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let vip = (0..3_u8, 0..2_usize, prop_oneof![Just(80), Just(53)]).prop_map(|(n, p, port)| {
+        let protocol = [Protocol::Tcp, Protocol::Udp][p];
+        let addr = [[10, 96, 0, 1], [192, 0, 2, 1], [192, 0, 2, 2]][usize::from(n)];
+        VipPort {
+            addr: addr.into(),
+            protocol,
+            port,
+        }
+    });
+    let real = (1..5_u8).prop_map(|n| HostPort {
+        addr: [10, 244, 0, n].into(),
+        port: 8080,
+    });
+    let kind = prop_oneof![
+        Just(VipKind::ClusterIp),
+        Just(VipKind::LoadBalancer),
+        Just(VipKind::NodePort)
+    ];
+    let reals = prop::collection::btree_map(real, (any::<bool>(), any::<bool>()), 0..4);
+    prop::collection::btree_map(vip, (kind, any::<bool>(), reals), 0..6)
+}
+
+fn desired(wish: &Wish) -> DesiredState {
+    let service = ObjectName::new("ns", "all");
+    let server = |(kind, affinity, reals): &(VipKind, bool, BTreeMap<HostPort, (bool, bool)>)| {
+        VirtualServer {
+            owner: ServicePortName {
+                service: service.clone(),
+                port: "".into(),
+                protocol: Protocol::Tcp,
+            },
+            kind: *kind,
+            scheduler: Scheduler::named("rr"),
+            persistence: affinity.then_some(crate::model::Persistence {
+                timeout_seconds: 60,
+            }),
+            real_servers: reals
+                .iter()
+                .map(|(key, (draining, local))| {
+                    let make = if *draining {
+                        RealServer::draining
+                    } else {
+                        RealServer::serving
+                    };
+                    (*key, make(*local))
+                })
+                .collect(),
+        }
+    };
+    let mut state = DesiredState::default();
+    let resolved = Resolved {
+        virtual_servers: wish
+            .iter()
+            .map(|(vip, wish)| (*vip, server(wish)))
+            .collect(),
+        ..Resolved::default()
+    };
+    state.replace(&service, &ServiceSpec::default(), resolved, &mut |_| {});
+    state
+}
+
+fn target(desired: &DesiredState) -> Target {
+    Target::of(Settings::default(), network(), desired)
+}
+
+/// Plans over everything and applies, until nothing is left to do but wait for connections.
+fn converge(kernel: &mut Observed, desired: &DesiredState, target: &Target) {
+    for _ in 0..4 {
+        let scope = target.everything(desired, kernel);
+        let steps = plan(desired, target, kernel, &scope, NOW);
+        apply(kernel, &steps);
+        read_idle_connections(kernel);
+    }
+    let scope = target.everything(desired, kernel);
+    let rest = plan(desired, target, kernel, &scope, NOW);
+    assert!(rest.is_empty(), "not settled: {}", rest[0]);
+}
+
+fn read_idle_connections(kernel: &mut Observed) {
+    for server in kernel.virtual_servers.values_mut() {
+        for real in server.real_servers.values_mut() {
+            if let Some(draining) = &mut real.draining {
+                draining.connections = Some(0);
+            }
+        }
+    }
+}
+
+/// What the kernel must hold for a wish, said without the plan's own words.
+fn check(kernel: &Observed, wish: &Wish) {
+    let serving = |reals: &BTreeMap<HostPort, (bool, bool)>| -> BTreeSet<HostPort> {
+        reals
+            .iter()
+            .filter(|(_, (draining, _))| !draining)
+            .map(|(key, _)| *key)
+            .collect()
+    };
+    for (vip, (kind, _, reals)) in wish {
+        let serving = serving(reals);
+        let have = kernel.virtual_servers.get(vip);
+        let real: BTreeSet<_> = have
+            .map(|s| s.real_servers.keys().copied().collect())
+            .unwrap_or_default();
+        assert_eq!(real, serving, "{vip}");
+        assert_eq!(have.is_none(), serving.is_empty(), "{vip}");
+        let member = |set| {
+            kernel.members.contains(&Member {
+                set,
+                element: Element::VipPort(*vip),
+            })
+        };
+        assert!(member(SetKind::Owned));
+        assert_eq!(member(SetKind::Refused), serving.is_empty(), "{vip}");
+        assert_eq!(
+            member(SetKind::External),
+            *kind != VipKind::ClusterIp,
+            "{vip}"
+        );
+        assert_eq!(member(SetKind::Live), *kind != VipKind::NodePort, "{vip}");
+        let routed = kernel.routes.iter().any(|net| net.contains(&vip.addr));
+        assert!(routed || *kind == VipKind::NodePort, "{vip} has no route");
+    }
+    assert_eq!(
+        kernel
+            .virtual_servers
+            .keys()
+            .filter(|vip| !wish.contains_key(vip))
+            .count(),
+        0
+    );
+    let tuples = kernel
+        .members
+        .iter()
+        .filter_map(Member::vip)
+        .collect::<BTreeSet<_>>();
+    assert!(tuples.iter().all(|vip| wish.contains_key(vip)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// From any state of ours to any other, and then to nothing.
+    #[test]
+    fn any_wish_follows_any_other(first in wish(), second in wish()) {
+        let mut kernel = empty_kernel();
+        let wanted = desired(&first);
+        converge(&mut kernel, &wanted, &target(&wanted));
+        check(&kernel, &first);
+        let wanted = desired(&second);
+        converge(&mut kernel, &wanted, &target(&wanted));
+        check(&kernel, &second);
+        let (none, nothing) = (DesiredState::default(), Target::nothing());
+        converge(&mut kernel, &none, &nothing);
+        prop_assert!(kernel.members.is_empty() && kernel.routes.is_empty());
+        prop_assert!(kernel.virtual_servers.is_empty() && kernel.base.sets.is_empty());
+        prop_assert!(kernel.base.policy_rules.is_empty());
+        prop_assert!(kernel.base.rules.values().all(ObservedRules::is_empty));
+    }
+
+    /// A change planned over what it touches ends where a plan over everything ends.
+    #[test]
+    fn a_change_costs_what_it_touches(first in wish(), second in wish()) {
+        let mut state = desired(&first);
+        let mut target = target(&state);
+        let mut kernel = empty_kernel();
+        converge(&mut kernel, &state, &target);
+
+        let service = ObjectName::new("ns", "all");
+        let next = desired(&second);
+        let virtual_servers = next.iter().map(|(vip, server)| (*vip, server.clone())).collect();
+        let resolved = Resolved { virtual_servers, ..Resolved::default() };
+        let mut scope = Scope::default();
+        state.replace(&service, &ServiceSpec::default(), resolved, &mut |change| {
+            target.replace(change, &mut scope);
+        });
+        prop_assert!(!scope.base);
+        let untouched = first.iter().filter(|(vip, wish)| second.get(vip) == Some(wish));
+        for (vip, _) in untouched {
+            prop_assert!(!scope.vips.contains(vip), "{} did not change", vip);
+        }
+        let steps = plan(&state, &target, &kernel, &scope, NOW);
+        apply(&mut kernel, &steps);
+        for _ in 0..2 {
+            read_idle_connections(&mut kernel);
+            let draining = Scope { vips: kernel.draining().clone(), ..Scope::default() };
+            let steps = plan(&state, &target, &kernel, &draining, NOW);
+            apply(&mut kernel, &steps);
+        }
+        let everything = target.everything(&state, &kernel);
+        let rest = plan(&state, &target, &kernel, &everything, NOW);
+        prop_assert!(rest.is_empty(), "left over: {}", rest[0]);
+        check(&kernel, &second);
+        // The counts that were kept up to date are those of a count from scratch.
+        let fresh = Target::of(Settings::default(), network(), &state);
+        prop_assert_eq!(&fresh.members, &target.members);
+        prop_assert_eq!(&fresh.routes, &target.routes);
+    }
+
+    /// Every moment between two steps is one from which a restart converges.
+    #[test]
+    fn a_crash_at_any_step_is_mended(first in wish(), second in wish(), cut in 0..60_usize) {
+        let mut kernel = empty_kernel();
+        let wanted = desired(&first);
+        converge(&mut kernel, &wanted, &target(&wanted));
+        let wanted = desired(&second);
+        let target = target(&wanted);
+        let steps = plan(&wanted, &target, &kernel, &target.everything(&wanted, &kernel), NOW);
+        apply(&mut kernel, &steps[..cut.min(steps.len())]);
+        // What a process that starts anew cannot know.
+        for server in kernel.virtual_servers.values_mut() {
+            for real in server.real_servers.values_mut() {
+                real.draining = None;
+            }
+        }
+        converge(&mut kernel, &wanted, &target);
+        check(&kernel, &second);
+    }
+
+    /// While old and new states both have someone to serve, someone serves at every step.
+    #[test]
+    fn make_comes_before_break(first in wish(), second in wish()) {
+        let mut kernel = empty_kernel();
+        let wanted = desired(&first);
+        converge(&mut kernel, &wanted, &target(&wanted));
+        let wanted = desired(&second);
+        let target = target(&wanted);
+        let serves = |kernel: &Observed, vip: &VipPort| {
+            kernel.virtual_servers.get(vip).is_some_and(|server| {
+                server.real_servers.values().any(|real| real.weight > 0)
+            })
+        };
+        let wanted_by = |wish: &Wish, vip: &VipPort| {
+            wish.get(vip).is_some_and(|(_, _, reals)| reals.values().any(|(drain, _)| !drain))
+        };
+        let both: Vec<VipPort> = first
+            .keys()
+            .filter(|vip| wanted_by(&first, vip) && wanted_by(&second, vip))
+            .copied()
+            .collect();
+        for step in plan(&wanted, &target, &kernel, &target.everything(&wanted, &kernel), NOW) {
+            apply(&mut kernel, std::slice::from_ref(&step));
+            for vip in &both {
+                prop_assert!(serves(&kernel, vip), "after {step} nobody serves {vip}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_foreign_virtual_server_is_left_alone() {
+    let vip: VipPort = "192.0.2.1:80/TCP".parse().unwrap();
+    let real = HostPort {
+        addr: [10, 244, 0, 1].into(),
+        port: 8080,
+    };
+    let wish = Wish::from([(
+        vip,
+        (
+            VipKind::LoadBalancer,
+            false,
+            BTreeMap::from([(real, (false, false))]),
+        ),
+    )]);
+    let mut kernel = empty_kernel();
+    kernel.foreign.insert(vip);
+    let wanted = desired(&wish);
+    let target = target(&wanted);
+    let steps = plan(
+        &wanted,
+        &target,
+        &kernel,
+        &target.everything(&wanted, &kernel),
+        NOW,
+    );
+    assert!(steps.iter().all(|step| step.vip() != Some(vip)));
+}
+
+#[test]
+fn udp_flows_to_a_real_server_that_is_gone_are_forgotten() {
+    let vip: VipPort = "10.96.0.1:53/UDP".parse().unwrap();
+    let real = |n: u8| HostPort {
+        addr: [10, 244, 0, n].into(),
+        port: 8080,
+    };
+    let with = |reals: &[u8]| {
+        let reals = reals.iter().map(|n| (real(*n), (false, false))).collect();
+        Wish::from([(vip, (VipKind::ClusterIp, false, reals))])
+    };
+    let mut kernel = empty_kernel();
+    let wanted = desired(&with(&[1, 2]));
+    converge(&mut kernel, &wanted, &target(&wanted));
+    let wanted = desired(&with(&[2, 3]));
+    let target = target(&wanted);
+    let steps = plan(
+        &wanted,
+        &target,
+        &kernel,
+        &target.everything(&wanted, &kernel),
+        NOW,
+    );
+    let forgotten: Vec<_> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::ForgetFlows { vip, keep } => Some((*vip, keep.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(forgotten, [(vip, BTreeSet::from([real(2), real(3)]))]);
+}

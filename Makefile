@@ -1,0 +1,58 @@
+# Every job is a target, for people and for continuous integration alike.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export IPVS_AGENT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipvs-agent
+KERNEL ?= uml
+SCENARIO ?=
+
+phase = @printf '\n=== %s (%s)\n' "$(1)" "$$(date +%T)"
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+.PHONY: deps
+deps: ## Install the Debian packages and build the API server that tests need (cached)
+	$(call phase,packages)
+	@integration/setup/packages.sh
+	$(call phase,kube-apiserver and etcd from Go modules)
+	@integration/setup/control-plane.sh
+
+.PHONY: build
+build: ## Build the agent and the lab
+	$(call phase,build)
+	@cargo build --workspace --examples --bins
+
+.PHONY: lint
+lint: ## Format, clippy and documentation, without warnings
+	$(call phase,lint)
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
+
+.PHONY: test-unit
+test-unit: ## Unit and property tests
+	$(call phase,unit tests)
+	@cargo test --quiet --workspace
+
+.PHONY: test-kernel
+test-kernel: build ## Scenarios with real packets: make test-kernel KERNEL=uml|qemu SCENARIO=name
+	$(call phase,scenarios on $(KERNEL))
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $(KERNEL) $(SCENARIO)
+
+.PHONY: test-parity
+test-parity: build ## ipvs-sys against ipvsadm on a real kernel
+	$(call phase,ipvs-sys and ipvsadm side by side)
+	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity
+
+.PHONY: demo
+demo: ## See it work: two minutes, no cluster, nothing left behind
+	@integration/setup/packages.sh
+	@cargo build --quiet -p ipvs-agent -p integration
+	@$(CARGO_TARGET_DIR)/debug/lab demo
+
+.PHONY: test
+test: deps lint test-unit test-parity test-kernel ## Everything, as continuous integration runs it
+	@printf '\nall passed\n'
