@@ -2,6 +2,7 @@
 //!
 //! * `objects` API objects, slim; `convert` (pure) makes model values of them
 //! * `connect`, `watch` the API server; `manifests` a directory of files
+//! * `track` (pure) what a watch saw, as events
 //! * `event` what both tell; `index` (pure) what has been told
 //! * `board` how the sources are doing
 
@@ -12,6 +13,7 @@ pub mod event;
 pub mod index;
 pub mod manifests;
 pub mod objects;
+pub mod track;
 pub mod watch;
 
 pub use board::SourceBoard;

@@ -1,281 +1,252 @@
-//! API objects as far as the agent reads them. Everything else in a Service or slice is skipped
-//! while it is parsed and never allocated: a quarter of the memory of the full types.
+//! The API's objects as far as this agent reads them: slim `serde` types with `kube::Resource`.
+//!
+//! A full `EndpointSlice` of the generated API types costs about five times the memory of these,
+//! most of it for metadata that nobody reads. Rules of this module:
+//!
+//! * every field may be absent or `null` (`endpoints: null` is what an empty slice looks like);
+//! * numbers are `i64` and addresses are text: one odd value must not make a whole list fail to
+//!   decode. `convert` judges the values and says what is wrong with them.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod kinds;
+mod meta;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::Resource;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Deserialize;
 
-/// Reads only the metadata that is used; `managedFields` never reach the heap.
-fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Slim {
-        name: Option<String>,
-        namespace: Option<String>,
-        resource_version: Option<String>,
-        uid: Option<String>,
-        creation_timestamp: Option<Time>,
-        #[serde(default)]
-        labels: Option<BTreeMap<String, String>>,
-        #[serde(default)]
-        annotations: Option<BTreeMap<String, String>>,
-    }
-    let slim = Slim::deserialize(deserializer)?;
-    let annotations = slim.annotations.map(|mut annotations| {
-        annotations.retain(|key, _| ANNOTATION_PREFIXES.iter().any(|p| key.starts_with(p)));
-        annotations
-    });
-    Ok(ObjectMeta {
-        name: slim.name,
-        namespace: slim.namespace,
-        resource_version: slim.resource_version,
-        uid: slim.uid,
-        creation_timestamp: slim.creation_timestamp,
-        labels: slim.labels,
-        annotations,
-        ..ObjectMeta::default()
-    })
-}
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// Annotations that mean something to the agent.
-pub const ANNOTATION_PREFIXES: [&str; 2] = ["ipvs-agent.io/", "kube-router.io/"];
+use meta::or_default;
+pub(in crate::cluster) use meta::{HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL};
 
-macro_rules! resource {
-    ($type:ident, $group:literal, $version:literal, $api_version:literal, $plural:literal) => {
-        impl Resource for $type {
-            type DynamicType = ();
-            type Scope = kube::core::NamespaceResourceScope;
-
-            fn kind((): &()) -> Cow<'_, str> {
-                stringify!($type).into()
-            }
-            fn group((): &()) -> Cow<'_, str> {
-                $group.into()
-            }
-            fn version((): &()) -> Cow<'_, str> {
-                $version.into()
-            }
-            fn api_version((): &()) -> Cow<'_, str> {
-                $api_version.into()
-            }
-            fn plural((): &()) -> Cow<'_, str> {
-                $plural.into()
-            }
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
-}
-
-resource!(Service, "", "v1", "v1", "services");
-resource!(
-    EndpointSlice,
-    "discovery.k8s.io",
-    "v1",
-    "discovery.k8s.io/v1",
-    "endpointslices"
-);
-resource!(Node, "", "v1", "v1", "nodes");
-resource!(
-    ServiceCIDR,
-    "networking.k8s.io",
-    "v1",
-    "networking.k8s.io/v1",
-    "servicecidrs"
-);
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `v1` Service.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Service {
-    #[serde(deserialize_with = "slim_metadata")]
+    #[serde(deserialize_with = "meta::slim")]
     pub metadata: ObjectMeta,
-    pub spec: ServiceFields,
+    #[serde(deserialize_with = "or_default")]
+    pub spec: ServiceSpec,
+    #[serde(deserialize_with = "or_default")]
     pub status: ServiceStatus,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `spec` of a Service.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ServiceFields {
+pub struct ServiceSpec {
     #[serde(rename = "type")]
-    pub service_type: Option<String>,
+    pub service_type: Option<Box<str>>,
     #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
-    #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Option<Vec<String>>,
-    #[serde(rename = "externalIPs")]
-    pub external_ips: Option<Vec<String>>,
-    pub load_balancer_source_ranges: Option<Vec<String>>,
-    pub ports: Option<Vec<ServicePortFields>>,
-    pub session_affinity: Option<String>,
-    pub session_affinity_config: Option<AffinityConfig>,
-    pub internal_traffic_policy: Option<String>,
-    pub external_traffic_policy: Option<String>,
-    pub health_check_node_port: Option<i32>,
+    pub cluster_ip: Option<Box<str>>,
+    #[serde(rename = "clusterIPs", deserialize_with = "or_default")]
+    pub cluster_ips: Vec<Box<str>>,
+    #[serde(rename = "externalIPs", deserialize_with = "or_default")]
+    pub external_ips: Vec<Box<str>>,
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer_source_ranges: Vec<Box<str>>,
+    #[serde(deserialize_with = "or_default")]
+    pub ports: Vec<ServicePort>,
+    pub session_affinity: Option<Box<str>>,
+    #[serde(deserialize_with = "or_default")]
+    pub session_affinity_config: SessionAffinityConfig,
+    pub internal_traffic_policy: Option<Box<str>>,
+    pub external_traffic_policy: Option<Box<str>>,
+    pub health_check_node_port: Option<i64>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// One entry of a Service's `spec.ports`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ServicePortFields {
-    pub name: Option<String>,
-    pub protocol: Option<String>,
-    pub port: i32,
-    pub node_port: Option<i32>,
+pub struct ServicePort {
+    pub name: Option<Box<str>>,
+    pub protocol: Option<Box<str>>,
+    pub port: Option<i64>,
+    pub node_port: Option<i64>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `spec.sessionAffinityConfig`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct AffinityConfig {
-    #[serde(rename = "clientIP")]
-    pub client_ip: Option<ClientIpConfig>,
+pub struct SessionAffinityConfig {
+    #[serde(rename = "clientIP", deserialize_with = "or_default")]
+    pub client_ip: ClientIpConfig,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `spec.sessionAffinityConfig.clientIP`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClientIpConfig {
-    pub timeout_seconds: Option<i32>,
+    pub timeout_seconds: Option<i64>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `status` of a Service.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServiceStatus {
+    #[serde(deserialize_with = "or_default")]
     pub load_balancer: LoadBalancerStatus,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `status.loadBalancer`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct LoadBalancerStatus {
-    pub ingress: Option<Vec<Ingress>>,
+    #[serde(deserialize_with = "or_default")]
+    pub ingress: Vec<LoadBalancerIngress>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// One entry of `status.loadBalancer.ingress`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Ingress {
-    pub ip: Option<String>,
-    pub ip_mode: Option<String>,
+pub struct LoadBalancerIngress {
+    pub ip: Option<Box<str>>,
+    pub ip_mode: Option<Box<str>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `discovery.k8s.io/v1` EndpointSlice.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSlice {
-    #[serde(deserialize_with = "slim_metadata")]
+    #[serde(deserialize_with = "meta::slim")]
     pub metadata: ObjectMeta,
-    pub address_type: String,
-    pub ports: Option<Vec<EndpointPortFields>>,
-    pub endpoints: Option<Vec<EndpointFields>>,
+    pub address_type: Option<Box<str>>,
+    #[serde(deserialize_with = "or_default")]
+    pub ports: Vec<EndpointPort>,
+    #[serde(deserialize_with = "or_default")]
+    pub endpoints: Vec<Endpoint>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct EndpointPortFields {
+/// One entry of `ports` of a slice or of an Endpoints subset.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct EndpointPort {
     pub name: Option<Box<str>>,
     pub protocol: Option<Box<str>>,
-    pub port: Option<i32>,
+    pub port: Option<i64>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// One entry of a slice's `endpoints`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct EndpointFields {
+pub struct Endpoint {
+    #[serde(deserialize_with = "or_default")]
     pub addresses: Vec<Box<str>>,
-    pub conditions: Conditions,
+    #[serde(deserialize_with = "or_default")]
+    pub conditions: EndpointConditions,
     pub node_name: Option<Box<str>>,
     pub zone: Option<Box<str>>,
-    pub hints: Option<Hints>,
+    #[serde(deserialize_with = "or_default")]
+    pub hints: EndpointHints,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `conditions` of an endpoint; absent means unknown.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
-pub struct Conditions {
+pub struct EndpointConditions {
     pub ready: Option<bool>,
     pub serving: Option<bool>,
     pub terminating: Option<bool>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `hints` of an endpoint.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Hints {
-    pub for_zones: Option<Vec<Hint>>,
-    pub for_nodes: Option<Vec<Hint>>,
+pub struct EndpointHints {
+    #[serde(deserialize_with = "or_default")]
+    pub for_zones: Vec<Named>,
+    #[serde(deserialize_with = "or_default")]
+    pub for_nodes: Vec<Named>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// An object with nothing but a `name`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Hint {
-    pub name: Box<str>,
+pub struct Named {
+    pub name: Option<Box<str>>,
 }
 
-/// The older form of slices, in manifests only.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `v1` Endpoints, which EndpointSlice replaced; read from manifests only.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Endpoints {
-    #[serde(deserialize_with = "slim_metadata")]
+    #[serde(deserialize_with = "meta::slim")]
     pub metadata: ObjectMeta,
-    pub subsets: Option<Vec<Subset>>,
+    #[serde(deserialize_with = "or_default")]
+    pub subsets: Vec<EndpointSubset>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// One entry of `subsets`: every address serves every port.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Subset {
-    pub addresses: Option<Vec<SubsetAddress>>,
-    pub not_ready_addresses: Option<Vec<SubsetAddress>>,
-    pub ports: Option<Vec<EndpointPortFields>>,
+pub struct EndpointSubset {
+    #[serde(deserialize_with = "or_default")]
+    pub addresses: Vec<EndpointAddress>,
+    #[serde(deserialize_with = "or_default")]
+    pub not_ready_addresses: Vec<EndpointAddress>,
+    #[serde(deserialize_with = "or_default")]
+    pub ports: Vec<EndpointPort>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// One address of a subset.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct SubsetAddress {
-    pub ip: Box<str>,
+pub struct EndpointAddress {
+    pub ip: Option<Box<str>>,
     pub node_name: Option<Box<str>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `v1` Node.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Node {
-    #[serde(deserialize_with = "slim_metadata")]
+    #[serde(deserialize_with = "meta::with_all_labels")]
     pub metadata: ObjectMeta,
-    pub spec: NodeFields,
+    #[serde(deserialize_with = "or_default")]
+    pub spec: NodeSpec,
+    #[serde(deserialize_with = "or_default")]
     pub status: NodeStatus,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `spec` of a Node.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct NodeFields {
+pub struct NodeSpec {
     #[serde(rename = "podCIDR")]
-    pub pod_cidr: Option<String>,
-    #[serde(rename = "podCIDRs")]
-    pub pod_cidrs: Option<Vec<String>>,
+    pub pod_cidr: Option<Box<str>>,
+    #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
+    pub pod_cidrs: Vec<Box<str>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `status` of a Node.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeStatus {
-    pub addresses: Option<Vec<NodeAddress>>,
+    #[serde(deserialize_with = "or_default")]
+    pub addresses: Vec<NodeAddress>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// One entry of a Node's `status.addresses`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeAddress {
     #[serde(rename = "type")]
-    pub address_type: String,
-    pub address: String,
+    pub address_type: Option<Box<str>>,
+    pub address: Option<Box<str>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `networking.k8s.io/v1` ServiceCIDR.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct ServiceCIDR {
-    #[serde(deserialize_with = "slim_metadata")]
+pub struct ServiceCidr {
+    #[serde(deserialize_with = "meta::slim")]
     pub metadata: ObjectMeta,
-    pub spec: ServiceCidrFields,
+    #[serde(deserialize_with = "or_default")]
+    pub spec: ServiceCidrSpec,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// `spec` of a ServiceCIDR.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct ServiceCidrFields {
-    pub cidrs: Option<Vec<String>>,
+pub struct ServiceCidrSpec {
+    #[serde(deserialize_with = "or_default")]
+    pub cidrs: Vec<Box<str>>,
 }

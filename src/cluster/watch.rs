@@ -1,35 +1,55 @@
-//! Services, EndpointSlices, this Node and ServiceCIDRs from an API server: paged lists, then
-//! watches. The shell; what an object means is decided in `convert`.
+//! The Kubernetes source: four watches whose objects become events. Shell; what an event means
+//! is decided in [`track`](super::track).
+//!
+//! Lists are read in pages of 500 and watches end after about a minute: a server that vanished
+//! without a word is noticed then, not after the five minutes of the default. Streaming lists
+//! are not used: servers that do not know them never answer with anything else than an error.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{StreamExt, future};
-use ipnet::IpNet;
-use kube::runtime::{WatchStreamExt, watcher};
+use futures_util::{Stream, StreamExt};
+use kube::runtime::watcher::{self, Config};
+use kube::runtime::{WatchStreamExt, watcher as start_watch};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
-use tracing::warn;
 
-use super::board::SourceBoard;
-use super::connect::ApiAccess;
-use super::convert::{self, Problem};
-use super::event::{Event, Kind};
-use super::objects::{EndpointSlice, Node, Service, ServiceCIDR};
-use crate::model::{NodeInfo, ObjectName};
+use super::objects::{self, HEADLESS_LABEL, PROXY_NAME_LABEL};
+use super::track::{EndpointSlices, ServiceCidrs, Services, ThisNode, Track};
+use super::{ApiAccess, Event, Kind, SourceBoard};
 
-/// Watches until the receiver of events is gone. After repeated failures it connects anew, to the
-/// next server if several are known.
-pub async fn run(access: ApiAccess, node_name: String, events: Sender<Event>, board: SourceBoard) {
-    let mut access = access;
-    let mut delivered = Delivered::default();
-    while !events.is_closed() {
+/// Objects per page of a list.
+const PAGE_SIZE: u32 = 500;
+/// Seconds after which a watch is renewed: the least, and how far nodes are spread beyond it.
+const WATCH_SECONDS: u32 = 45;
+const WATCH_SPREAD_SECONDS: u64 = 15;
+/// Failures to reach the server after which the client is made anew, and the pause before another
+/// attempt at that.
+const FAILURES_BEFORE_RECONNECT: u32 = 5;
+const RECONNECT: Duration = Duration::from_secs(2);
+/// Pause between attempts at a kind that the server does not have or does not show us.
+const ABSENT_RETRY: Duration = Duration::from_secs(300);
+const ABSENT_ADVICE: &str = "the API server has no ServiceCIDR objects, or they may not be read: \
+    every cluster IP gets a route of its own unless --service-cidr is given";
+
+/// Watches until the receiver of `events` is gone. Failures show on the board, and are logged when
+/// they begin and when they change. When a server cannot be reached several times running, the
+/// client is made anew, of the next server if several are known; what was delivered is
+/// remembered meanwhile.
+pub async fn run(
+    mut access: ApiAccess,
+    node_name: String,
+    events: Sender<Event>,
+    board: SourceBoard,
+) {
+    let mut tracks = Tracks::default();
+    let out = Output { events, board };
+    while !out.events.is_closed() {
         match access.connect().await {
             Ok(client) => {
-                watch_all(client, &node_name, &events, &board, &mut delivered).await;
+                watch_all(&client, &node_name, &mut tracks, &out).await;
                 // The next server comes first next time.
                 if !access.servers.is_empty() {
                     access.servers.rotate_left(1);
@@ -37,243 +57,157 @@ pub async fn run(access: ApiAccess, node_name: String, events: Sender<Event>, bo
             }
             Err(error) => {
                 let text = format!("{:#}", anyhow::Error::new(error));
-                board.failed(Kind::Services, &text);
+                out.board.failed(Kind::Services, &text);
                 tokio::time::sleep(RECONNECT).await;
             }
         }
     }
 }
 
-/// What was delivered, so that a new list can tell what is gone. Outlives a connection.
+/// What was delivered of each kind. Outlives a connection.
 #[derive(Default)]
-struct Delivered {
-    services: BTreeSet<ObjectName>,
-    slices: BTreeSet<ObjectName>,
-    cidrs: BTreeMap<ObjectName, Vec<IpNet>>,
+struct Tracks {
+    services: Services,
+    slices: EndpointSlices,
+    node: ThisNode,
+    cidrs: ServiceCidrs,
 }
 
-/// Runs the four watches until one of them fails for good.
-async fn watch_all(
-    client: Client,
-    node_name: &str,
-    events: &Sender<Event>,
-    board: &SourceBoard,
-    delivered: &mut Delivered,
-) {
-    let sink = Sink { events, board };
-    let services = follow(
-        Api::<Service>::all(client.clone()),
-        config().labels("!service.kubernetes.io/service-proxy-name"),
-        Kind::Services,
-        &sink,
-        &mut delivered.services,
-        |object, problems| {
-            let spec = Box::new(convert::service(&object, problems));
-            Some(Event::ServiceApplied(convert::object_name(&object), spec))
-        },
-        Event::ServiceDeleted,
-    );
-    let slices = follow(
-        Api::<EndpointSlice>::all(client.clone()),
-        config().labels("!service.kubernetes.io/headless"),
-        Kind::EndpointSlices,
-        &sink,
-        &mut delivered.slices,
-        |object, problems| {
-            let slice = Box::new(convert::endpoint_slice(&object, problems)?);
-            Some(Event::SliceApplied(convert::object_name(&object), slice))
-        },
-        Event::SliceDeleted,
-    );
-    let mut nodes = BTreeSet::new();
-    let node = follow(
-        Api::<Node>::all(client.clone()),
-        config().fields(&format!("metadata.name={node_name}")),
-        Kind::Node,
-        &sink,
-        &mut nodes,
-        |object, problems| {
-            let info: NodeInfo = convert::node(&object, problems);
-            Some(Event::NodeApplied(Box::new(info)))
-        },
-        |_| Event::NodeDeleted,
-    );
-    let cidrs = follow_cidrs(Api::<ServiceCIDR>::all(client), &sink, &mut delivered.cidrs);
-    let watches: [std::pin::Pin<Box<dyn Future<Output = ()> + Send>>; 4] = [
-        Box::pin(services),
-        Box::pin(slices),
-        Box::pin(node),
-        Box::pin(cidrs),
-    ];
-    future::select_all(watches).await;
-}
-
-struct Sink<'a> {
-    events: &'a Sender<Event>,
-    board: &'a SourceBoard,
-}
-
-impl Sink<'_> {
-    /// False once nobody listens.
-    async fn send(&self, event: Event) -> bool {
-        self.events.send(event).await.is_ok()
-    }
-
-    fn tell(&self, problems: &[Problem]) {
-        for problem in problems {
-            warn!(%problem, "bad object");
-        }
+/// Runs the four watches until one of them cannot reach the server any more.
+async fn watch_all(client: &Client, node_name: &str, tracks: &mut Tracks, out: &Output) {
+    let config = |kind: Kind| {
+        Config::default()
+            .page_size(PAGE_SIZE)
+            .timeout(watch_seconds(node_name, kind))
+    };
+    // A Service whose proxy label is put on or taken off leaves or enters the selection, which
+    // the API server tells as a deletion or an addition.
+    let services = config(Kind::Services).labels(&format!("!{PROXY_NAME_LABEL}"));
+    let slices = config(Kind::EndpointSlices).labels(&format!("!{HEADLESS_LABEL}"));
+    let node = config(Kind::Node).fields(&format!("metadata.name={node_name}"));
+    let cidrs = config(Kind::ServiceCidrs);
+    tokio::select! {
+        () = follow(watch::<objects::Service>(client, services), &mut tracks.services, out) => {}
+        () = follow(watch::<objects::EndpointSlice>(client, slices), &mut tracks.slices, out) => {}
+        () = follow(watch::<objects::Node>(client, node), &mut tracks.node, out) => {}
+        () = follow(watch::<objects::ServiceCidr>(client, cidrs), &mut tracks.cidrs, out) => {}
     }
 }
 
-/// Follows one kind until it fails too often. `delivered` holds the names told and not deleted.
-async fn follow<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    kind: Kind,
-    sink: &Sink<'_>,
-    delivered: &mut BTreeSet<ObjectName>,
-    convert: impl Fn(K, &mut Vec<Problem>) -> Option<Event>,
-    deletion: impl Fn(ObjectName) -> Event,
-) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+/// Where a watch puts what it found.
+struct Output {
+    events: Sender<Event>,
+    board: SourceBoard,
+}
+
+type Watched<K> = watcher::Result<watcher::Event<K>>;
+
+fn watch<K>(client: &Client, config: Config) -> impl Stream<Item = Watched<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let mut stream = pin!(watcher(api, config).default_backoff());
-    let mut listing: BTreeSet<ObjectName> = BTreeSet::new();
-    while let Some(event) = stream.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                if sink.board.failed(kind, &error_text(error)) >= FAILURES_BEFORE_RECONNECT {
+    // Without a backoff the stream is polled in a hot loop while the server is away.
+    start_watch(Api::<K>::all(client.clone()), config).default_backoff()
+}
+
+/// Ends when nobody receives any more, or when the server cannot be reached.
+async fn follow<T: Track>(
+    stream: impl Stream<Item = Watched<T::Object>>,
+    track: &mut T,
+    out: &Output,
+) {
+    let mut stream = pin!(stream);
+    let mut unreachable = 0;
+    loop {
+        let next = tokio::select! {
+            next = stream.next() => next,
+            () = out.events.closed() => return,
+        };
+        let event = match next {
+            Some(Ok(event)) => event,
+            Some(Err(error)) if T::KIND == Kind::ServiceCidrs && is_absent(&error) => {
+                out.board.failed(T::KIND, ABSENT_ADVICE);
+                // What was known before stays in force.
+                if !deliver(vec![Event::Listed(T::KIND)], out).await {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(ABSENT_RETRY) => {}
+                    () = out.events.closed() => return,
+                }
+                continue;
+            }
+            Some(Err(error)) => {
+                unreachable = if is_answer(&error) {
+                    0
+                } else {
+                    unreachable + 1
+                };
+                let text = format!("{:#}", anyhow::Error::new(error));
+                out.board.failed(T::KIND, &text);
+                if unreachable == FAILURES_BEFORE_RECONNECT {
                     return;
                 }
                 continue;
             }
+            None => return,
         };
-        let mut out = Vec::new();
-        let mut problems = Vec::new();
-        let is_listed = matches!(event, watcher::Event::InitDone);
-        match event {
-            watcher::Event::Init => listing.clear(),
-            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
-                let name = convert::object_name(&object);
-                match convert(object, &mut problems) {
-                    Some(event) => {
-                        listing.insert(name.clone());
-                        delivered.insert(name);
-                        out.push(event);
-                    }
-                    // It was of interest and is no longer.
-                    None if delivered.remove(&name) => out.push(deletion(name)),
-                    None => {}
-                }
-            }
-            watcher::Event::Delete(object) => {
-                let name = convert::object_name(&object);
-                if delivered.remove(&name) {
-                    out.push(deletion(name));
-                }
-            }
-            watcher::Event::InitDone => {
-                let gone: Vec<_> = delivered.difference(&listing).cloned().collect();
-                *delivered = std::mem::take(&mut listing);
-                out.extend(gone.into_iter().map(&deletion));
-                out.push(Event::Listed(kind));
-            }
+        // A list "begins" before anything was asked of the server: that is no sign of life.
+        if !matches!(event, watcher::Event::Init) {
+            unreachable = 0;
+            let listed = matches!(event, watcher::Event::InitDone);
+            out.board.good(T::KIND, listed);
         }
-        sink.tell(&problems);
-        sink.board.good(kind, is_listed);
-        for event in out {
-            if !sink.send(event).await {
-                return;
-            }
+        let seen = track.observe(event);
+        for problem in &seen.problems {
+            tracing::warn!(%problem, "a value of an object was left out");
+        }
+        if !deliver(seen.events, out).await {
+            return;
         }
     }
 }
 
-/// Follows ServiceCIDRs. API servers before 1.33 have none, and a role may not permit them: then
-/// the list is empty, said once, and asked for again now and then.
-async fn follow_cidrs(
-    api: Api<ServiceCIDR>,
-    sink: &Sink<'_>,
-    known: &mut BTreeMap<ObjectName, Vec<IpNet>>,
-) {
-    loop {
-        let mut stream = pin!(watcher(api.clone(), config()).default_backoff());
-        let mut listing = BTreeMap::new();
-        while let Some(event) = stream.next().await {
-            let mut problems = Vec::new();
-            let mut listed = false;
-            match event {
-                Err(error) if is_absent(&error) => {
-                    let advice = "the API server has no ServiceCIDR objects, or they may not be \
-                                  read: every cluster IP gets a route of its own unless \
-                                  --service-cidr is given";
-                    sink.board.failed(Kind::ServiceCidrs, advice);
-                    if !sink.send(Event::Listed(Kind::ServiceCidrs)).await {
-                        return;
-                    }
-                    break;
-                }
-                Err(error) => {
-                    let failures = sink.board.failed(Kind::ServiceCidrs, &error_text(error));
-                    if failures >= FAILURES_BEFORE_RECONNECT {
-                        return;
-                    }
-                    continue;
-                }
-                Ok(watcher::Event::Init) => listing.clear(),
-                Ok(watcher::Event::InitApply(object)) => {
-                    let cidrs = convert::service_cidrs(&object, &mut problems);
-                    listing.insert(convert::object_name(&object), cidrs);
-                }
-                Ok(watcher::Event::InitDone) => {
-                    *known = std::mem::take(&mut listing);
-                    listed = true;
-                }
-                Ok(watcher::Event::Apply(object)) => {
-                    let cidrs = convert::service_cidrs(&object, &mut problems);
-                    known.insert(convert::object_name(&object), cidrs);
-                }
-                Ok(watcher::Event::Delete(object)) => {
-                    known.remove(&convert::object_name(&object));
-                }
-            }
-            sink.tell(&problems);
-            sink.board.good(Kind::ServiceCidrs, listed);
-            let all = known.values().flatten().map(IpNet::trunc).collect();
-            if !sink.send(Event::ServiceCidrs(all)).await {
-                return;
-            }
-            if listed && !sink.send(Event::Listed(Kind::ServiceCidrs)).await {
-                return;
-            }
+/// Waits while the channel is full. False when nobody receives any more.
+async fn deliver(events: Vec<Event>, out: &Output) -> bool {
+    for event in events {
+        if out.events.send(event).await.is_err() {
+            return false;
         }
-        tokio::time::sleep(ABSENT_AGAIN).await;
+    }
+    true
+}
+
+/// The server answered, if only to refuse: another server would say the same. A new client would
+/// list everything anew, so one kind that may not be read must not cause it.
+fn is_answer(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            matches!(error, kube::Error::Api(_) | kube::Error::SerdeError(_))
+        }
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => true,
     }
 }
 
-fn config() -> watcher::Config {
-    watcher::Config::default()
-        .page_size(500)
-        .timeout(WATCH_SECONDS)
-}
-
+/// ServiceCIDR objects came with Kubernetes 1.33; an older role may not cover them either.
 fn is_absent(error: &watcher::Error) -> bool {
-    let status = match error {
+    matches!(
+        error,
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
-        _ => return false,
-    };
-    matches!(status.code, 403 | 404)
+            if matches!(status.code, 403 | 404)
+    )
 }
 
-fn error_text(error: watcher::Error) -> String {
-    format!("{:#}", anyhow::Error::new(error))
+/// Spreads the renewals of many nodes and of the kinds on one node over time, without a random
+/// source: they keep the place that their name gives them.
+fn watch_seconds(node_name: &str, kind: Kind) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (node_name, format!("{kind:?}")).hash(&mut hasher);
+    let spread = hasher.finish() % (WATCH_SPREAD_SECONDS + 1);
+    WATCH_SECONDS + u32::try_from(spread).unwrap_or(0)
 }
 
-/// A watch ends by itself after so long, so that a server that vanished is noticed.
-const WATCH_SECONDS: u32 = 50;
-const FAILURES_BEFORE_RECONNECT: u32 = 5;
-const RECONNECT: Duration = Duration::from_secs(2);
-const ABSENT_AGAIN: Duration = Duration::from_secs(300);
+#[cfg(test)]
+mod tests;

@@ -74,15 +74,17 @@ fn read(file: &str, text: &str, found: &mut Objects) -> Result<(), ManifestError
         Some("Service") => {
             let object: objects::Service = typed(file, text)?;
             let name = named(file, text, "Service", convert::object_name(&object))?;
-            found
-                .services
-                .insert(name, convert::service(&object, &mut problems));
+            let converted = convert::service(&object);
+            problems = converted.problems;
+            found.services.insert(name, converted.value.1);
         }
         Some("EndpointSlice") => {
             let object: objects::EndpointSlice = typed(file, text)?;
             let name = named(file, text, "EndpointSlice", convert::object_name(&object))?;
-            match convert::endpoint_slice(&object, &mut problems) {
-                Some(slice) => {
+            let converted = convert::endpoint_slice(&object);
+            problems = converted.problems;
+            match converted.value {
+                Some((name, slice)) => {
                     found.slices.insert(name, slice);
                 }
                 None => found.notices.push(format!(
@@ -93,19 +95,19 @@ fn read(file: &str, text: &str, found: &mut Objects) -> Result<(), ManifestError
         }
         Some("Endpoints") => {
             let object: objects::Endpoints = typed(file, text)?;
-            let meta = &object.metadata;
-            let name = ObjectName::new(
-                meta.namespace.as_deref().unwrap_or("default"),
-                meta.name.as_deref().unwrap_or_default(),
-            );
-            let name = named(file, text, "Endpoints", name)?;
-            found
-                .slices
-                .extend(convert::endpoints(&object, &name, &mut problems));
+            named(file, text, "Endpoints", convert::object_name(&object))?;
+            let converted = convert::endpoints(&object);
+            problems = converted.problems;
+            found.slices.extend(converted.value);
         }
         Some("Node") => {
-            let node = convert::node(&typed(file, text)?, &mut problems);
-            found.nodes.insert(node.name.clone(), node);
+            let object: objects::Node = typed(file, text)?;
+            named(file, text, "Node", convert::object_name(&object))?;
+            let converted = convert::node(&object);
+            problems = converted.problems;
+            found
+                .nodes
+                .insert(converted.value.name.clone(), converted.value);
         }
         Some("List") => {
             #[derive(Deserialize)]

@@ -30,7 +30,7 @@ fn documents_of_a_file_become_values_with_their_defaults() {
     );
     assert_eq!(service.ports[0].node_port, 30080);
     assert_eq!(objects.notices.len(), 1);
-    assert!(objects.notices[0].contains("Service shop/web: spec.externalIPs[1]: \"192.0.2.01\""));
+    assert!(objects.notices[0].contains("Service shop/web: spec.externalIPs[1] is \"192.0.2.01\""));
     let slice = &objects.slices[&ObjectName::new("shop", "web-1")];
     let [ready, terminating] = &slice.endpoints[..] else {
         panic!("{slice:?}")
