@@ -120,10 +120,14 @@ impl ApiAccess {
                 return Err(ConnectError::Certificate { path: path.clone() });
             }
             config.root_cert = Some(certificates);
+            // The pod's own file, which would go before it.
+            config.root_cert_file = None;
         }
         config.connect_timeout = Some(Duration::from_secs(5));
         // A watch is answered at least once in its own time (`watch::WATCH_SECONDS`).
         config.read_timeout = Some(Duration::from_secs(75));
+        // Else the time that a pooled connection lay idle counts as well.
+        config.reset_reader_on_write = true;
         Ok(config)
     }
 }

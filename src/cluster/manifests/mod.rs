@@ -91,7 +91,14 @@ fn scan(directory: &Path, files: &mut BTreeMap<PathBuf, File>) -> std::io::Resul
             continue;
         }
         file.seen = seen;
-        let text = std::fs::read_to_string(&path)?;
+        // One unreadable file (no UTF-8, no permission) must not keep the others from being read.
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) => {
+                warn!(file = %path.display(), %error, "cannot read a manifest; its last good state stays");
+                continue;
+            }
+        };
         match parse_file(&path.display().to_string(), &text) {
             Ok(objects) => {
                 for notice in &objects.notices {
@@ -161,10 +168,12 @@ fn diff(old: &Objects, new: &Objects, node_name: &str) -> Vec<Event> {
         });
     });
     let node = |objects: &Objects| -> Option<NodeInfo> { objects.nodes.get(node_name).cloned() };
-    if let Some(info) = node(new)
-        && node(old).as_ref() != Some(&info)
-    {
-        events.push(Event::NodeApplied(Box::new(info)));
+    match (node(old), node(new)) {
+        (Some(_), None) => events.push(Event::NodeDeleted),
+        (before, Some(info)) if before.as_ref() != Some(&info) => {
+            events.push(Event::NodeApplied(Box::new(info)));
+        }
+        _ => {}
     }
     events
 }

@@ -97,3 +97,26 @@ fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
         ]
     );
 }
+
+#[test]
+fn an_unreadable_file_leaves_the_others_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+    std::fs::write(directory.path().join("b.yaml"), WEB).unwrap();
+    let mut files = BTreeMap::new();
+    assert!(scan(directory.path(), &mut files).unwrap());
+    assert_eq!(merge(&files).services.len(), 1);
+}
+
+#[test]
+fn the_node_of_that_name_comes_and_goes() {
+    let text = "kind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}\n";
+    let some = parse_file("n.yaml", text).unwrap();
+    let none = Objects::default();
+    assert!(
+        matches!(&diff(&none, &some, "n1")[..], [Event::NodeApplied(node)] if node.name == "n1")
+    );
+    assert_eq!(diff(&some, &some, "n1"), []);
+    assert_eq!(diff(&none, &some, "n2"), []);
+    assert_eq!(diff(&some, &none, "n1"), [Event::NodeDeleted]);
+}
