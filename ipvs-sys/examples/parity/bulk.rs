@@ -1,10 +1,12 @@
 //! Many commands at once: all of a large batch applied, failures found in the middle, an overflow
 //! told as such, and how long it takes beside `ipvsadm -R`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command as Process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ipvs_sys::{
@@ -19,6 +21,7 @@ pub const BATCH: &str = "measure-batch";
 /// See [`BATCH`].
 pub const RESTORE: &str = "measure-ipvsadm";
 const SERVICES: u32 = 10_000;
+const READINGS: u32 = 100;
 const ROUNDS: u32 = 1;
 
 fn key(n: u32) -> ServiceKey {
@@ -51,6 +54,7 @@ pub fn check(client: &mut Client) -> Result<()> {
     failures_in_the_middle(client)?;
     all_failing(client)?;
     overflow()?;
+    race(client)?;
     client.execute(&Command::Flush)?;
     for round in 1..=ROUNDS {
         measure(round)?;
@@ -148,6 +152,66 @@ fn overflow() -> Result<()> {
     }
     println!("a queue that overflows: {failed} failed, {unknown} unknown, none applied");
     Ok(())
+}
+
+/// Another client adds and deletes services while this one reads: a reading that succeeds must have
+/// every service that nobody touches, once.
+fn race(client: &mut Client) -> Result<()> {
+    let stop = AtomicBool::new(false);
+    let (mut whole, mut given_up, mut bursts) = (0, 0, 0);
+    let sends = client.counters().sends;
+    std::thread::scope(|scope| -> Result<()> {
+        let writer = scope.spawn(|| churn(&stop).map_err(|error| error.to_string()));
+        let mut read = || -> Result<()> {
+            for _ in 0..READINGS {
+                match client.services() {
+                    Ok(entries) => {
+                        whole += 1;
+                        let found: BTreeSet<_> = entries.iter().map(|e| e.service.key).collect();
+                        let missing = (1..=3000).filter(|n| !found.contains(&key(*n))).count();
+                        if missing != 0 || found.len() != entries.len() {
+                            return Err(format!("a reading lacks {missing} services").into());
+                        }
+                    }
+                    Err(error) if error.is_inconsistent() => given_up += 1,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(())
+        };
+        let result = read();
+        stop.store(true, Ordering::Relaxed);
+        bursts = writer.join().map_err(|_| "the writer panicked")??;
+        result
+    })?;
+    println!(
+        "{READINGS} readings in {} passes during {bursts} bursts of changes: {whole} whole, \
+         {given_up} given up, none wrong",
+        client.counters().sends - sends
+    );
+    if client.services()?.len() == 3000 {
+        Ok(())
+    } else {
+        Err("the table is not as before the race".into())
+    }
+}
+
+/// Adds and deletes services of its own until told to stop; gives the number of rounds.
+fn churn(stop: &AtomicBool) -> Result<u32> {
+    let mut client = Client::open()?;
+    let own = || 200_000..200_100;
+    let mut bursts = 0;
+    while !stop.load(Ordering::Relaxed) {
+        all_applied(
+            &mut client,
+            &own().map(new_service).collect::<Result<Vec<_>>>()?,
+        )?;
+        std::thread::sleep(Duration::from_millis(u64::from(bursts % 40)));
+        let gone: Vec<_> = own().map(|n| Command::DelService(key(n))).collect();
+        all_applied(&mut client, &gone)?;
+        bursts += 1;
+    }
+    Ok(bursts)
 }
 
 /// Each in a fresh network namespace: deleted destinations linger in the old one, and every new
