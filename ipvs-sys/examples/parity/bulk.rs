@@ -21,7 +21,7 @@ pub const BATCH: &str = "measure-batch";
 /// See [`BATCH`].
 pub const RESTORE: &str = "measure-ipvsadm";
 const SERVICES: u32 = 10_000;
-const READINGS: u32 = 100;
+const READINGS: u32 = 10;
 const ROUNDS: u32 = 1;
 
 fn key(n: u32) -> ServiceKey {
