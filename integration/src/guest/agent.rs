@@ -1,0 +1,79 @@
+//! An agent in a node.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    pub node: String,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Agent {
+    /// Starts an agent in a node's namespace. Its log goes on where an earlier one's ended.
+    pub fn start(program: &Path, node: &str, args: &[&str]) -> Result<Self> {
+        let log = PathBuf::from(format!("/run/agent-{node}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let child = Command::new("ip")
+            .args(["netns", "exec", node])
+            .arg(program)
+            .args([
+                "run",
+                "--node-name",
+                node,
+                "--audit-interval",
+                "2s",
+                "--log",
+                "debug",
+            ])
+            .args(["--cluster-cidr", "10.244.0.0/16,fd00:244::/32"])
+            .args(["--external-ip-cidr", "192.168.61.0/24,fd00:61::/64"])
+            .args(["--drain-timeout", "20s"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .context("cannot start the agent")?;
+        Ok(Self {
+            node: node.to_owned(),
+            log,
+            child,
+        })
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// `kill -TERM`, and waits for its end.
+    pub fn terminate(&mut self) -> Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        let pid = rustix::process::Pid::from_raw(pid).context("no such process")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}

@@ -1,0 +1,253 @@
+//! Objects at the API server. The test plays the controllers: it writes slices itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::topology::{POD_PORT, Pod};
+
+/// A client of the API server, with a list of what it made.
+pub struct Cluster {
+    runtime: Runtime,
+    client: Client,
+    made: Vec<(&'static str, String)>,
+    pub kubeconfig: PathBuf,
+}
+
+/// State of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Ready,
+    Terminating,
+    NotReady,
+}
+
+impl Cluster {
+    /// Connects and waits until the server is ready.
+    pub fn connect(server: &str) -> Result<Self> {
+        let kubeconfig = PathBuf::from("/run/kubeconfig");
+        std::fs::write(&kubeconfig, kubeconfig_text(server))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let client = runtime.block_on(async {
+            let file = Kubeconfig::read_from(&kubeconfig)?;
+            let config =
+                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+            anyhow::Ok(Client::try_from(config)?)
+        })?;
+        let cluster = Self {
+            runtime,
+            client,
+            made: Vec::new(),
+            kubeconfig,
+        };
+        cluster.wait_ready()?;
+        Ok(cluster)
+    }
+
+    /// Waits until the server serves Services.
+    pub fn wait_ready(&self) -> Result<()> {
+        let services = self.api("Service");
+        self.runtime.block_on(async {
+            for _ in 0..600 {
+                if services.get("kubernetes").await.is_ok() {
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            anyhow::bail!("the API server is not ready after two minutes")
+        })
+    }
+
+    /// Writes a Service and gives its cluster IPs, IPv4 first. `spec` is laid over the defaults:
+    /// both families, one port 80 named `http`.
+    pub fn service(&mut self, name: &str, annotations: Value, spec: Value) -> Result<Vec<String>> {
+        let mut whole = json!({
+            "ipFamilyPolicy": "RequireDualStack",
+            "ipFamilies": ["IPv4", "IPv6"],
+            "ports": [{ "name": "http", "port": 80, "targetPort": POD_PORT }],
+        });
+        merge(&mut whole, spec);
+        let object = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": name, "annotations": annotations },
+            "spec": whole,
+        });
+        let made = self.apply("Service", name, &object)?;
+        let ips = made.data["spec"]["clusterIPs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(ips
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// Writes the ingress IPs of a Service of type LoadBalancer.
+    pub fn load_balancer_ips(&self, name: &str, ips: &[&str]) -> Result<()> {
+        let ingress: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        let status = json!({ "status": { "loadBalancer": { "ingress": ingress } } });
+        let services = self.api("Service");
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
+        let written = self
+            .runtime
+            .block_on(services.patch_status(name, &params, &patch));
+        written.context("cannot write the load balancer's status")?;
+        Ok(())
+    }
+
+    /// Writes the endpoints of a Service: one slice for each family.
+    pub fn endpoints(&mut self, service: &str, pods: &[(Pod, State)]) -> Result<()> {
+        self.endpoints_of_ports(service, pods, &[("http", "TCP")])
+    }
+
+    /// The same for several ports, all of them at the pods' one.
+    pub fn endpoints_of_ports(
+        &mut self,
+        service: &str,
+        pods: &[(Pod, State)],
+        ports: &[(&str, &str)],
+    ) -> Result<()> {
+        let ports: Vec<Value> = ports
+            .iter()
+            .map(|(name, protocol)| json!({ "name": name, "protocol": protocol, "port": POD_PORT }))
+            .collect();
+        for (family, v6) in [("IPv4", false), ("IPv6", true)] {
+            let endpoints: Vec<Value> = pods
+                .iter()
+                .map(|(pod, state)| {
+                    let addr = if v6 { pod.v6() } else { pod.v4() };
+                    json!({
+                        "addresses": [addr],
+                        "nodeName": pod.node_name(),
+                        "conditions": {
+                            "ready": *state == State::Ready,
+                            "serving": *state != State::NotReady,
+                            "terminating": *state == State::Terminating,
+                        },
+                    })
+                })
+                .collect();
+            let name = format!("{service}-{}", family.to_lowercase());
+            let object = json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {
+                    "name": name,
+                    "labels": { "kubernetes.io/service-name": service },
+                },
+                "addressType": family,
+                "ports": ports,
+                "endpoints": endpoints,
+            });
+            self.apply("EndpointSlice", &name, &object)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a Node.
+    pub fn node(&mut self, name: &str) -> Result<()> {
+        let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
+        let nodes = Api::<DynamicObject>::all_with(self.client.clone(), &resource("Node"));
+        let (params, patch) = (PatchParams::apply("lab").force(), Patch::Apply(&object));
+        self.runtime.block_on(nodes.patch(name, &params, &patch))?;
+        Ok(())
+    }
+
+    /// Sets or removes a label of a Service.
+    pub fn label(&self, service: &str, key: &str, value: Option<&str>) -> Result<()> {
+        let patch = json!({ "metadata": { "labels": { key: value } } });
+        let api = self.api("Service");
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        self.runtime.block_on(api.patch(service, &params, &patch))?;
+        Ok(())
+    }
+
+    /// Whether the API server answers now.
+    pub fn is_up(&self) -> bool {
+        let services = self.api("Service");
+        self.runtime.block_on(async {
+            let get = services.get("kubernetes");
+            matches!(
+                tokio::time::timeout(Duration::from_secs(2), get).await,
+                Ok(Ok(_))
+            )
+        })
+    }
+
+    pub fn delete(&self, kind: &'static str, name: &str) -> Result<()> {
+        let api = self.api(kind);
+        self.runtime
+            .block_on(api.delete(name, &kube::api::DeleteParams::default()))?;
+        Ok(())
+    }
+
+    /// Deletes all that was made.
+    pub fn tidy(&mut self) {
+        for (kind, name) in std::mem::take(&mut self.made) {
+            let _ = self.delete(kind, &name);
+        }
+    }
+
+    fn apply(&mut self, kind: &'static str, name: &str, object: &Value) -> Result<DynamicObject> {
+        let api = self.api(kind);
+        let params = PatchParams::apply("lab").force();
+        let made = self
+            .runtime
+            .block_on(api.patch(name, &params, &Patch::Apply(object)))
+            .with_context(|| format!("cannot write {kind} {name}"))?;
+        if !self.made.iter().any(|(k, n)| *k == kind && n == name) {
+            self.made.push((kind, name.to_owned()));
+        }
+        Ok(made)
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), "default", &resource(kind))
+    }
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let (group, version, plural) = match kind {
+        "EndpointSlice" => ("discovery.k8s.io", "v1", "endpointslices"),
+        "Node" => ("", "v1", "nodes"),
+        _ => ("", "v1", "services"),
+    };
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    let mut resource = ApiResource::from_gvk_with_plural(
+        &kube::core::GroupVersionKind::gvk(group, version, kind),
+        plural,
+    );
+    resource.api_version = api_version;
+    resource
+}
+
+/// Lays `over` over `base`, key by key.
+fn merge(base: &mut Value, over: Value) {
+    if let (Value::Object(base), Value::Object(over)) = (base, over) {
+        base.extend(over);
+    }
+}
+
+fn kubeconfig_text(server: &str) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+        "clusters": [{ "name": "lab", "cluster": {
+            "server": server, "insecure-skip-tls-verify": true } }],
+        "users": [{ "name": "lab", "user": { "token": "lab" } }],
+        "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "lab" } }],
+    })
+    .to_string()
+}

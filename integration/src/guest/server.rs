@@ -1,0 +1,134 @@
+//! Small servers that tell their name and who asks.
+//!
+//! TCP and SCTP: a line `NAME CLIENT-ADDRESS` on connect; TCP then sends back what it gets. UDP: the
+//! same line for each datagram.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::namespace::inside;
+
+/// Serves until dropped.
+pub struct Server {
+    stopped: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Serves at a port over TCP, UDP and SCTP, IPv4 and IPv6.
+    pub fn start(namespace: &str, name: &str, port: u16) -> Result<Self> {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let (tcp, udp, sctp) = inside(namespace, || -> Result<_> {
+            Ok((
+                TcpListener::bind(any)?,
+                UdpSocket::bind(any)?,
+                sctp_listener(any)?,
+            ))
+        })??;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let name: Arc<str> = name.into();
+        udp.set_read_timeout(Some(TICK))?;
+        tcp.set_nonblocking(true)?;
+        sctp.set_nonblocking(true)?;
+        {
+            let (stopped, name) = (stopped.clone(), name.clone());
+            std::thread::spawn(move || serve_udp(&udp, &name, &stopped));
+        }
+        {
+            let (stopped, name) = (stopped.clone(), name.clone());
+            std::thread::spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    match tcp.accept() {
+                        Ok((stream, peer)) => {
+                            let (stopped, name) = (stopped.clone(), name.clone());
+                            std::thread::spawn(move || echo(stream, peer, &name, &stopped));
+                        }
+                        Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                    }
+                }
+            });
+        }
+        {
+            let stopped = stopped.clone();
+            std::thread::spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    match sctp.accept() {
+                        Ok((mut socket, peer)) => {
+                            let peer = peer.as_socket().map(|peer| plain(peer.ip()));
+                            let _ = socket.set_nonblocking(false);
+                            let _ = writeln!(socket, "{name} {}", peer.unwrap_or(ANY));
+                        }
+                        Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                    }
+                }
+            });
+        }
+        Ok(Self { stopped })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+fn serve_udp(socket: &UdpSocket, name: &str, stopped: &AtomicBool) {
+    let mut buffer = [0; 2048];
+    while !stopped.load(Ordering::Relaxed) {
+        if let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(format!("{name} {}", plain(peer.ip())).as_bytes(), peer);
+        }
+    }
+}
+
+fn echo(mut stream: TcpStream, peer: SocketAddr, name: &str, stopped: &AtomicBool) {
+    let _ = stream.set_nonblocking(false);
+    let _ = stream.set_read_timeout(Some(TICK));
+    if writeln!(stream, "{name} {}", plain(peer.ip())).is_err() {
+        return;
+    }
+    let mut buffer = [0; 2048];
+    while !stopped.load(Ordering::Relaxed) {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(n) => {
+                if stream.write_all(&buffer[..n]).is_err() {
+                    return;
+                }
+            }
+            Err(error) if is_timeout(&error) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn sctp_listener(any: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::from(132)))?;
+    socket.bind(&any.into())?;
+    socket.listen(64)?;
+    Ok(socket)
+}
+
+/// An IPv4 client of an IPv6 socket is one all the same.
+fn plain(addr: IpAddr) -> IpAddr {
+    match addr {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(addr, IpAddr::V4),
+        IpAddr::V4(_) => addr,
+    }
+}
+
+pub fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+    )
+}
+
+const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const TICK: Duration = Duration::from_millis(200);

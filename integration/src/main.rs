@@ -1,0 +1,90 @@
+//! The lab: a guest with a real IPVS kernel, a real API server, nodes, pods and clients as network
+//! namespaces, and scenarios that send real packets.
+//!
+//! * `host` boots guests and runs the API server, in a network namespace of its own
+//! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
+//! * `scenarios` the stories
+
+mod guest;
+mod host;
+mod scenarios;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(about = "Runs ipvs-agent on real kernels with real packets")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot a guest and run scenarios in it, all of them if none is named
+    Run {
+        #[arg(long, value_enum, default_value_t = Kernel::Uml)]
+        kernel: Kernel,
+        names: Vec<String>,
+    },
+    /// Boot a guest and run one command in it
+    Exec {
+        #[arg(long, value_enum, default_value_t = Kernel::Uml)]
+        kernel: Kernel,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Show the agent at work in a guest
+    Demo,
+    /// Name the scenarios
+    List,
+    /// Inside a guest: run scenarios
+    #[command(hide = true)]
+    Guest {
+        #[arg(long)]
+        agent: PathBuf,
+        #[arg(long)]
+        api: String,
+        names: Vec<String>,
+    },
+    /// Inside a guest: the demo
+    #[command(hide = true)]
+    GuestDemo {
+        #[arg(long)]
+        agent: PathBuf,
+    },
+}
+
+/// The kernels that scenarios run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kernel {
+    /// User-Mode Linux 6.1 of Debian 12
+    Uml,
+    /// Linux 6.12 in QEMU, emulated
+    Qemu,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run { kernel, names } => host::run(kernel, &names),
+        Command::Exec { kernel, command } => host::exec(kernel, &command),
+        Command::Demo => host::demo(),
+        Command::List => {
+            for scenario in scenarios::ALL {
+                println!("{:<20} {}", scenario.name, scenario.about);
+            }
+            Ok(())
+        }
+        Command::Guest { agent, api, names } => guest::run(agent, &api, &names),
+        Command::GuestDemo { agent } => scenarios::demo::run(agent),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

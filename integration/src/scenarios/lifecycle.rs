@@ -1,0 +1,298 @@
+//! Change, failure and repair.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::{Lab, answered_by, at};
+use crate::guest::agent::Agent;
+use crate::guest::cluster::State::{Ready, Terminating};
+use crate::guest::probe::{
+    Answer,
+    Transport::{Tcp, Udp},
+    open_stream, probe, probe_from_port,
+};
+use crate::guest::sh_in;
+use crate::guest::topology::Pod;
+use crate::guest::wait::eventually;
+use crate::host::REQUEST;
+
+const P11: Pod = Pod { node: 1, number: 1 };
+const P21: Pod = Pod { node: 2, number: 1 };
+const P31: Pod = Pod { node: 3, number: 1 };
+
+pub fn rolling_update(lab: &mut Lab) -> Result<()> {
+    let ports = json!({ "ports": [
+        { "name": "tcp", "port": 80, "protocol": "TCP" },
+        { "name": "udp", "port": 80, "protocol": "UDP" },
+    ] });
+    let named = [("tcp", "TCP"), ("udp", "UDP")];
+    let vips = lab.cluster.service("roll", json!({}), ports)?;
+    lab.cluster
+        .endpoints_of_ports("roll", &[(P11, Ready)], &named)?;
+    let mut streams = Vec::new();
+    for vip in &vips {
+        let to = at(vip, 80)?;
+        answered_by("p12", Tcp, to, &["p11"])?;
+        let (stream, name) = open_stream("p12", to)?;
+        ensure!(name == "p11");
+        streams.push(stream);
+        // One flow of datagrams, always from the same port.
+        eventually("UDP is answered", || udp_from(12345, to, "p11"))?;
+    }
+    // The old pod ends while a new one takes over.
+    lab.cluster
+        .endpoints_of_ports("roll", &[(P11, Terminating), (P21, Ready)], &named)?;
+    for (vip, stream) in vips.iter().zip(&mut streams) {
+        let to = at(vip, 80)?;
+        answered_by("p12", Tcp, to, &["p21"])?;
+        eventually("the datagrams move on", || udp_from(12345, to, "p21"))?;
+        for _ in 0..5 {
+            stream.write_all(b"still there?")?;
+            let mut answer = [0; 12];
+            stream
+                .read_exact(&mut answer)
+                .context("the stream broke while its pod drains")?;
+        }
+    }
+    let list = sh_in("n1", "ipvsadm -Ln")?;
+    let drains = list.lines().any(|line| {
+        line.contains("10.244.1.2:8080") && line.split_whitespace().nth(3) == Some("0")
+    });
+    ensure!(drains, "the old pod is not shown with weight 0:\n{list}");
+    // It ends; a client that goes on hears of it instead of hanging.
+    drop(streams);
+    lab.cluster
+        .endpoints_of_ports("roll", &[(P21, Ready)], &named)?;
+    eventually("the drained real server is gone", || {
+        let list = sh_in("n1", "ipvsadm -Ln")?;
+        Ok(if list.contains("10.244.1.2:8080") {
+            Err(list)
+        } else {
+            Ok(())
+        })
+    })
+}
+
+fn udp_from(port: u16, to: std::net::SocketAddr, name: &str) -> Result<Result<(), String>> {
+    let who = probe_from_port("p12", port, Udp, to)?.who();
+    Ok(if who == name { Ok(()) } else { Err(who) })
+}
+
+pub fn restart(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("load", json!({}), json!({}))?;
+    lab.cluster
+        .endpoints("load", &[(P11, Ready), (P21, Ready)])?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (mut stream, _) = open_stream("p12", at(&vips[0], 80)?)?;
+    let loads: Vec<_> = vips
+        .iter()
+        .map(|vip| {
+            let to = at(vip, 80)?;
+            let (stop, good, bad) = (stop.clone(), good.clone(), bad.clone());
+            anyhow::Ok(std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    match probe("p12", Tcp, to) {
+                        Ok(Answer::From { .. }) => good.fetch_add(1, Ordering::Relaxed),
+                        _ => bad.fetch_add(1, Ordering::Relaxed),
+                    };
+                }
+            }))
+        })
+        .collect::<Result<_>>()?;
+    for _ in 0..3 {
+        lab.stop_agent("n1")?;
+        lab.start_agent("n1")?;
+        let before = good.load(Ordering::Relaxed);
+        eventually("requests go on", || {
+            let now = good.load(Ordering::Relaxed);
+            Ok(if now >= before + 20 {
+                Ok(())
+            } else {
+                Err(format!("{now}"))
+            })
+        })?;
+    }
+    // What changed while it was away is taken up.
+    lab.stop_agent("n1")?;
+    lab.cluster
+        .endpoints("load", &[(P21, Ready), (P31, Ready)])?;
+    lab.start_agent("n1")?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p21", "p31"])?;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for load in loads {
+        let _ = load.join();
+    }
+    let (good, bad) = (good.load(Ordering::Relaxed), bad.load(Ordering::Relaxed));
+    ensure!(bad == 0, "{bad} of {} requests failed", good + bad);
+    stream.write_all(b"alive")?;
+    let mut answer = [0; 5];
+    stream
+        .read_exact(&mut answer)
+        .context("a stream broke by the restarts")?;
+    Ok(())
+}
+
+pub fn repair(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
+    let works = || -> Result<()> {
+        for vip in &vips {
+            answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
+        }
+        Ok(())
+    };
+    works()?;
+    let damages = [
+        "ipvsadm -C",
+        "ip rule del pref 90",
+        "ip -6 rule del pref 90",
+        "ip route flush table 10256",
+        "ip -6 route flush table 10256",
+        "iptables -t mangle -F IPVS-AGENT-ROUTE",
+        "iptables -t mangle -D PREROUTING -j IPVS-AGENT-ROUTE",
+        "ipset flush IPVS-AGENT-4-LIVE",
+        "ipset flush IPVS-AGENT-6-LIVE",
+        "ipset flush IPVS-AGENT-4-OWNED",
+        "sysctl -qw net.ipv4.vs.conntrack=0",
+    ];
+    let state = || -> Result<String> {
+        let mut text = String::new();
+        for line in [
+            "ip rule",
+            "ip -6 rule",
+            "ip route show table 10256",
+            "ip -6 route show table 10256",
+            "iptables-save -t mangle",
+            "ipset save",
+            "ipvsadm -Sn",
+            "sysctl net.ipv4.vs.conntrack",
+        ] {
+            let mut lines: Vec<String> = sh_in("n1", line)?
+                .lines()
+                .filter(|l| !l.starts_with(['#', ':']))
+                .map(str::to_owned)
+                .collect();
+            lines.sort();
+            text.push_str(&lines.join("\n"));
+        }
+        Ok(text)
+    };
+    let before = state()?;
+    for damage in damages {
+        sh_in("n1", damage)?;
+        ensure!(state()? != before, "{damage} did no damage");
+        eventually(&format!("{damage} is repaired"), || {
+            let now = state()?;
+            Ok(if now == before {
+                Ok(())
+            } else {
+                Err("the kernel still differs".to_owned())
+            })
+        })?;
+        works().with_context(|| format!("after {damage}"))?;
+    }
+    Ok(())
+}
+
+pub fn api_outage(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    let other = lab.cluster.service("gone", json!({}), json!({}))?;
+    lab.cluster.endpoints("web", &[(P11, Ready)])?;
+    lab.cluster.endpoints("gone", &[(P11, Ready)])?;
+    for vip in vips.iter().chain(&other) {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+    }
+    println!("{REQUEST} stop-apiserver");
+    eventually("the API server is away", || {
+        Ok(match lab.cluster.is_up() {
+            true => Err("it answers".to_owned()),
+            false => Ok(()),
+        })
+    })?;
+    // Services go on, through a restart of the agent's neighbour too.
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+    }
+    println!("{REQUEST} start-apiserver");
+    lab.cluster.wait_ready()?;
+    lab.cluster.endpoints("web", &[(P21, Ready)])?;
+    lab.cluster.delete("Service", "gone")?;
+    for vip in &vips {
+        for from in ["p12", "p32", "n2"] {
+            answered_by(from, Tcp, at(vip, 80)?, &["p21"])?;
+        }
+    }
+    eventually("the deleted Service is gone", || {
+        let list = sh_in("n1", "ipvsadm -Ln")?;
+        let there = other.iter().any(|vip| list.contains(vip.as_str()));
+        Ok(if there { Err(list) } else { Ok(()) })
+    })
+}
+
+pub fn manifests(lab: &mut Lab) -> Result<()> {
+    let directory = Path::new("/run/manifests");
+    std::fs::create_dir_all(directory)?;
+    let file = directory.join("web.yaml");
+    let text = |pod: &str| {
+        format!(
+            "kind: Service\nmetadata: {{name: m}}\nspec:\n  clusterIPs: [10.96.200.1]\n  \
+             ports: [{{port: 80}}]\n---\nkind: Endpoints\nmetadata: {{name: m}}\nsubsets:\n\
+             - addresses: [{{ip: {pod}}}]\n  ports: [{{port: 8080}}]\n"
+        )
+    };
+    std::fs::write(&file, text("10.244.1.2"))?;
+    lab.stop_agent("n2")?;
+    let agent = Agent::start(
+        &lab.program,
+        "n2",
+        &[
+            "--manifests",
+            "/run/manifests",
+            "--service-cidr",
+            "10.96.0.0/16",
+        ],
+    )?;
+    let to = at("10.96.200.1", 80)?;
+    answered_by("p22", Tcp, to, &["p11"])?;
+    std::fs::write(&file, text("10.244.3.2"))?;
+    answered_by("p22", Tcp, to, &["p31"])?;
+    // A broken file is told with its place, and its last good state stays.
+    std::fs::write(
+        &file,
+        text("10.244.3.2").replace("port: 8080", "port: many"),
+    )?;
+    eventually("the broken file is told", || {
+        let log = agent.log();
+        let told = log
+            .lines()
+            .any(|l| l.contains("web.yaml:11") && l.contains("subsets[0].ports[0].port"));
+        Ok(if told {
+            Ok(())
+        } else {
+            Err(log.lines().last().unwrap_or_default().to_owned())
+        })
+    })?;
+    answered_by("p22", Tcp, to, &["p31"])?;
+    drop(agent);
+    lab.start_agent("n2")?;
+    eventually("the API server's Services take their place", || {
+        let list = sh_in("n2", "ipvsadm -Ln")?;
+        Ok(if list.contains("10.96.200.1") {
+            Err(list)
+        } else {
+            Ok(())
+        })
+    })
+}

@@ -1,0 +1,315 @@
+//! The stories. Each reads from top to bottom, waits on conditions, and holds over IPv4 and IPv6.
+
+pub mod demo;
+mod lifecycle;
+mod node;
+mod reach;
+mod scale;
+mod services;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::guest::agent::Agent;
+use crate::guest::cluster::Cluster;
+use crate::guest::probe::{Answer, Transport, probe};
+use crate::guest::topology::{NODES, Topology, node_v4, node_v6};
+use crate::guest::wait::eventually;
+use crate::guest::{sh_in, topology};
+
+/// One story.
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn(&mut Lab) -> Result<()>,
+    /// Runs without agents.
+    pub bare: bool,
+    /// Runs only when named.
+    pub on_demand: bool,
+}
+
+const fn story(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Lab) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        name,
+        about,
+        run,
+        bare: false,
+        on_demand: false,
+    }
+}
+
+/// All stories, in the order in which they run.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        bare: true,
+        ..story(
+            "lab-selftest",
+            "the lab itself, with IPVS programmed by hand",
+            node::lab_selftest,
+        )
+    },
+    story(
+        "cluster-ip",
+        "a cluster IP from pods, nodes and outside",
+        reach::cluster_ip,
+    ),
+    story("node-port", "a NodePort on every node", reach::node_port),
+    story(
+        "external-ips",
+        "LoadBalancer and external IPs",
+        reach::external_ips,
+    ),
+    story(
+        "udp-sctp",
+        "UDP and SCTP beside TCP at one port",
+        reach::udp_sctp,
+    ),
+    story(
+        "hairpin",
+        "a pod reaches itself through its Service",
+        reach::hairpin,
+    ),
+    story(
+        "multi-port",
+        "each port leads to its own endpoints",
+        services::multi_port,
+    ),
+    story(
+        "scheduler",
+        "a scheduler by annotation, every one of the kernel's",
+        services::scheduler,
+    ),
+    story(
+        "affinity",
+        "session affinity, on and off",
+        services::affinity,
+    ),
+    story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
+    story(
+        "skipped",
+        "headless and other proxies' Services",
+        services::skipped,
+    ),
+    story(
+        "rolling-update",
+        "a stream survives its pod's drain, UDP moves on",
+        lifecycle::rolling_update,
+    ),
+    story(
+        "restart",
+        "kill -9 and restart under load",
+        lifecycle::restart,
+    ),
+    story(
+        "repair",
+        "ipvsadm -C, rules, sets and the policy rule repaired",
+        lifecycle::repair,
+    ),
+    story(
+        "api-outage",
+        "the API server goes, changes and comes back",
+        lifecycle::api_outage,
+    ),
+    story(
+        "manifests",
+        "Services from a directory",
+        lifecycle::manifests,
+    ),
+    story(
+        "list",
+        "ipvs-agent list is ipvsadm -Ln, byte for byte",
+        node::list,
+    ),
+    story(
+        "host-daemon",
+        "a daemon of the node does not answer on a VIP",
+        node::host_daemon,
+    ),
+    story(
+        "reverse-path",
+        "rp_filter 0/1/2 × src_valid_mark 0/1",
+        node::reverse_path,
+    ),
+    story(
+        "cleanup",
+        "cleanup removes what is ours and nothing else",
+        node::cleanup,
+    ),
+    Scenario {
+        on_demand: true,
+        bare: true,
+        ..story(
+            "scale",
+            "5,000 Services × 10: figures, against ipvsadm -R",
+            scale::scale,
+        )
+    },
+];
+
+/// What a story works with.
+pub struct Lab {
+    pub program: PathBuf,
+    pub cluster: Cluster,
+    pub agents: Vec<Agent>,
+    _topology: Topology,
+}
+
+impl Lab {
+    pub fn new(program: PathBuf, api: &str) -> Result<Self> {
+        let topology = Topology::new()?;
+        println!("topology is up; waiting for the API server");
+        let mut cluster = Cluster::connect(api)?;
+        for node in NODES {
+            cluster.node(node)?;
+        }
+        Ok(Self {
+            program,
+            cluster,
+            agents: Vec::new(),
+            _topology: topology,
+        })
+    }
+
+    /// Starts the agents that a story needs and are not there.
+    pub fn prepare(&mut self, scenario: &Scenario) -> Result<()> {
+        if scenario.bare {
+            return Ok(());
+        }
+        for node in NODES {
+            if !self.agents.iter().any(|agent| agent.node == node) {
+                self.start_agent(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn start_agent(&mut self, node: &str) -> Result<()> {
+        let kubeconfig = self.cluster.kubeconfig.display().to_string();
+        let agent = Agent::start(&self.program, node, &["--kubeconfig", &kubeconfig])?;
+        self.agents.push(agent);
+        Ok(())
+    }
+
+    pub fn stop_agent(&mut self, node: &str) -> Result<()> {
+        for agent in self.agents.iter_mut().filter(|agent| agent.node == node) {
+            agent.kill()?;
+        }
+        self.agents.retain(|agent| agent.node != node);
+        Ok(())
+    }
+
+    /// After a story: its objects go.
+    pub fn tidy(&mut self) {
+        self.cluster.tidy();
+    }
+
+    /// After a failure: what the kernel and the agents say.
+    pub fn diagnose(&self) {
+        for node in NODES {
+            for line in [
+                "ipvsadm -Ln",
+                "ipset save",
+                "ip rule",
+                "ip route show table 10256",
+                "ip -6 route show table 10256",
+                "iptables-save",
+                "conntrack -L",
+            ] {
+                let text = sh_in(node, line).unwrap_or_else(|error| format!("{error:#}"));
+                println!("--- {node}: {line}");
+                text.lines()
+                    .take(60)
+                    .for_each(|line| println!("    {line}"));
+            }
+        }
+        for agent in &self.agents {
+            let log = agent.log();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("--- {}: the agent's log, its end", agent.node);
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(40))
+                .for_each(|l| println!("    {l}"));
+        }
+    }
+
+    /// Runs a subcommand of the agent in a node.
+    pub fn agent_command(&self, node: &str, words: &str) -> Result<String> {
+        sh_in(node, &format!("{} {words}", self.program.display()))
+    }
+}
+
+/// An address and port as text, an IPv6 address in brackets or not.
+pub fn at(addr: &str, port: u16) -> Result<SocketAddr> {
+    Ok(SocketAddr::new(addr.parse::<IpAddr>()?, port))
+}
+
+/// A node's addresses in both families.
+pub fn node_addresses(node: &str) -> [String; 2] {
+    [node_v4(node), node_v6(node)]
+}
+
+/// Waits until exactly these answer, each at least once in a row of requests.
+pub fn answered_by(from: &str, transport: Transport, to: SocketAddr, names: &[&str]) -> Result<()> {
+    let wanted: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let requests = (names.len() * 3).max(3);
+    eventually(&format!("{from} asks {to} over {transport:?}"), || {
+        let mut seen = BTreeSet::new();
+        for _ in 0..requests {
+            seen.insert(probe(from, transport, to)?.who());
+            if !seen.is_subset(&wanted) {
+                break;
+            }
+        }
+        Ok(if seen == wanted {
+            Ok(())
+        } else {
+            Err(format!("answers of {seen:?}, wanted {wanted:?}"))
+        })
+    })
+}
+
+/// Waits until a request is refused, at once and not by silence.
+pub fn refused(from: &str, transport: Transport, to: SocketAddr) -> Result<()> {
+    eventually(
+        &format!("{from} is refused at {to} over {transport:?}"),
+        || {
+            Ok(match probe(from, transport, to)? {
+                Answer::Refused => Ok(()),
+                other => Err(format!("got {other}")),
+            })
+        },
+    )
+}
+
+/// The client address that a server saw in one request.
+pub fn seen_client(from: &str, transport: Transport, to: SocketAddr) -> Result<IpAddr> {
+    match probe(from, transport, to)? {
+        Answer::From { client, .. } => Ok(client),
+        other => bail!("{from} asks {to}: {other}"),
+    }
+}
+
+/// Routes an address that lies on no network from the outside client to a node.
+pub fn route_from_client(addr: &str, node: &str) -> Result<()> {
+    let [v4, v6] = node_addresses(node);
+    if addr.contains(':') {
+        sh_in(
+            topology::CLIENT,
+            &format!("ip -6 route replace {addr} via {v6}"),
+        )?;
+    } else {
+        sh_in(
+            topology::CLIENT,
+            &format!("ip route replace {addr} via {v4}"),
+        )?;
+    }
+    Ok(())
+}

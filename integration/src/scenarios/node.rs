@@ -1,0 +1,252 @@
+//! The node itself: what is left alone, and what must not happen.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{Lab, answered_by, at, node_addresses, refused, route_from_client};
+use crate::guest::cluster::State::Ready;
+use crate::guest::probe::Transport::{Sctp, Tcp, Udp};
+use crate::guest::probe::{Answer, probe};
+use crate::guest::server::Server;
+use crate::guest::sh_in;
+use crate::guest::topology::{CLIENT, NODES, POD_PORT, Pod};
+use crate::guest::wait::eventually;
+
+const P11: Pod = Pod { node: 1, number: 1 };
+const P21: Pod = Pod { node: 2, number: 1 };
+
+/// Proves topology, servers and probes without the agent.
+pub fn lab_selftest(_lab: &mut Lab) -> Result<()> {
+    for from in ["p12", "p32", "n1", "n3", CLIENT] {
+        for addr in [P11.v4(), P11.v6()] {
+            for transport in [Tcp, Udp, Sctp] {
+                answered_by(from, transport, at(&addr, POD_PORT)?, &["p11"])?;
+            }
+            refused(from, Tcp, at(&addr, 1)?)?;
+        }
+    }
+    sh_in("n1", "sysctl -qw net.ipv4.vs.conntrack=1")?;
+    for (vip, real) in [
+        ("192.168.50.11", P11.v4()),
+        ("[fd00:50::11]", format!("[{}]", P11.v6())),
+    ] {
+        sh_in("n1", &format!("ipvsadm -A -t {vip}:7777 -s rr"))?;
+        sh_in(
+            "n1",
+            &format!("ipvsadm -a -t {vip}:7777 -r {real}:{POD_PORT} -m"),
+        )?;
+    }
+    for addr in node_addresses("n1") {
+        answered_by("n1", Tcp, at(&addr, 7777)?, &["p11"])?;
+    }
+    sh_in("n1", "ipvsadm -C")?;
+    for addr in node_addresses("n1") {
+        refused("n1", Tcp, at(&addr, 7777)?)?;
+    }
+    Ok(())
+}
+
+pub fn list(lab: &mut Lab) -> Result<()> {
+    let sticky = json!({ "type": "NodePort", "sessionAffinity": "ClientIP" });
+    lab.cluster.service(
+        "web",
+        json!({ "ipvs-agent.io/scheduler": "mh,port" }),
+        sticky,
+    )?;
+    let vips = lab.cluster.service("plain", json!({}), json!({}))?;
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
+    lab.cluster
+        .endpoints("plain", &[(P11, Ready), (P21, Ready)])?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
+    }
+    // Foreign ones with everything that Services do not have.
+    let foreign = [
+        "-A -f 3000000000 -s wlc",
+        "-A -f 100 -s mh -b mh-port",
+        "-a -f 100 -r 10.2.0.2:0 -g -w 1",
+        "-A -f 200 -6 -s rr",
+        "-A -t 192.168.200.5:80 -s sh -b sh-port,sh-fallback -p 360 -M 255.255.255.0",
+        "-a -t 192.168.200.5:80 -r 10.2.0.2 -g -w 1",
+        "-a -t 192.168.200.5:80 -r 10.3.0.2 -i -w 100 --tun-type gue --tun-port 5555",
+        "-a -t 192.168.200.5:80 -r 192.168.7.7 -i -w 65535",
+        "-A -t [fd00:99::2]:80 -s wrr -p 600 -M 64",
+        "-A -u 10.99.0.50:5060 -s rr -p 60 --pe sip",
+        "-A -u 10.99.0.51:53 -s rr -o",
+        "-A --sctp-service 10.99.0.20:9899 -s lc",
+    ];
+    for line in foreign {
+        sh_in("n1", &format!("ipvsadm {line}"))?;
+    }
+    let result = eventually("list and ipvsadm -Ln agree", || {
+        let ours = lab.agent_command("n1", "list")?;
+        let theirs = sh_in("n1", "ipvsadm -Ln")?;
+        let differs = format!("ours:\n{ours}ipvsadm:\n{theirs}");
+        Ok(if ours == theirs { Ok(()) } else { Err(differs) })
+    });
+    for line in foreign.iter().filter(|line| line.starts_with("-A")) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let family = if line.contains(" -6 ") { " -6" } else { "" };
+        sh_in(
+            "n1",
+            &format!("ipvsadm -D {} {}{family}", words[1], words[2]),
+        )?;
+    }
+    result
+}
+
+pub fn host_daemon(lab: &mut Lab) -> Result<()> {
+    let spec = json!({ "type": "LoadBalancer" });
+    let mut vips = lab.cluster.service("web", json!({}), spec)?;
+    lab.cluster
+        .load_balancer_ips("web", &["192.168.60.9", "fd00:60::9"])?;
+    vips.extend(["192.168.60.9", "fd00:60::9"].map(str::to_owned));
+    lab.cluster.endpoints("web", &[(P11, Ready)])?;
+    let _daemon = Server::start("n1", "daemon", 9999)?;
+    for addr in node_addresses("n1") {
+        answered_by(CLIENT, Tcp, at(&addr, 9999)?, &["daemon"])?;
+    }
+    for vip in &vips {
+        route_from_client(vip, "n1")?;
+        for from in ["p12", CLIENT, "n1"] {
+            answered_by(from, Tcp, at(vip, 80)?, &["p11"])?;
+            let answer = probe(from, Tcp, at(vip, 9999)?)?;
+            ensure!(
+                !matches!(answer, Answer::From { .. }),
+                "{from} at {vip}:9999: {answer}"
+            );
+        }
+    }
+    Ok(())
+}
+
+pub fn reverse_path(lab: &mut Lab) -> Result<()> {
+    let spec = json!({ "type": "LoadBalancer" });
+    let mut vips = lab.cluster.service("web", json!({}), spec)?;
+    lab.cluster.load_balancer_ips("web", &["192.168.60.8"])?;
+    vips.push("192.168.60.8".to_owned());
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
+    let set = |filter: u8, valid: u8| -> Result<()> {
+        for interface in ["all", "default", "eth0", "cni0"] {
+            sh_in(
+                "n1",
+                &format!("sysctl -qw net.ipv4.conf.{interface}.rp_filter={filter}"),
+            )?;
+            sh_in(
+                "n1",
+                &format!("sysctl -qw net.ipv4.conf.{interface}.src_valid_mark={valid}"),
+            )?;
+        }
+        Ok(())
+    };
+    for filter in 0..=2 {
+        for valid in 0..=1 {
+            set(filter, valid)?;
+            for vip in vips.iter().filter(|vip| !vip.contains(':')) {
+                route_from_client(vip, "n1")?;
+                for from in [CLIENT, "p11", "p12", "n1"] {
+                    answered_by(from, Tcp, at(vip, 80)?, &["p11", "p21"])?;
+                }
+            }
+        }
+    }
+    set(0, 0)
+}
+
+/// Runs last: the nodes are bare after it.
+pub fn cleanup(lab: &mut Lab) -> Result<()> {
+    let spec = json!({ "type": "NodePort" });
+    let vips = lab.cluster.service("web", json!({}), spec)?;
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
+    for vip in &vips {
+        answered_by("p32", Tcp, at(vip, 80)?, &["p11", "p21"])?;
+    }
+    let foreign = [
+        "ipvsadm -A -t 10.99.1.1:80 -s rr",
+        "ipvsadm -a -t 10.99.1.1:80 -r 10.99.2.2:80 -m",
+        "ip link add keepalived type dummy",
+        "ip addr add 10.99.1.1/32 dev keepalived",
+        "ipset create FOREIGN hash:ip,port",
+        "ipset add FOREIGN 10.99.1.1,tcp:80",
+        "iptables -t mangle -N FOREIGN",
+        "iptables -t mangle -A PREROUTING -j FOREIGN",
+        "iptables -t nat -A POSTROUTING -s 10.99.0.0/16 -j MASQUERADE",
+        "ip rule add pref 80 fwmark 0x1/0x1 lookup 77",
+        "ip route add local 10.99.3.3/32 dev lo table 10256",
+    ];
+    for line in foreign {
+        sh_in("n3", line)?;
+    }
+    // SIGTERM leaves the node serving.
+    for agent in lab.agents.iter_mut().filter(|agent| agent.node == "n3") {
+        agent.terminate()?;
+    }
+    lab.agents.retain(|agent| agent.node != "n3");
+    for vip in &vips {
+        answered_by("p32", Tcp, at(vip, 80)?, &["p11", "p21"])?;
+    }
+    let plan = lab.agent_command("n3", "cleanup --dry-run")?;
+    ensure!(
+        plan.contains("ipvsadm -D"),
+        "--dry-run names nothing:\n{plan}"
+    );
+    ensure!(
+        sh_in("n3", "ipvsadm -Ln")?.contains(vips[0].as_str()),
+        "--dry-run removed something"
+    );
+    lab.agent_command("n3", "cleanup")?;
+    let services = sh_in("n3", "ipvsadm -Sn")?;
+    ensure!(
+        services == "-A -t 10.99.1.1:80 -s rr\n-a -t 10.99.1.1:80 -r 10.99.2.2:80 -m -w 1\n",
+        "virtual servers after cleanup:\n{services}"
+    );
+    ensure!(
+        sh_in("n3", "ipset list -n")? == "FOREIGN\n",
+        "sets after cleanup"
+    );
+    ensure!(sh_in("n3", "ipset save FOREIGN")?.contains("10.99.1.1,tcp:80"));
+    for save in ["iptables-save", "ip6tables-save"] {
+        let rules = sh_in("n3", save)?;
+        ensure!(
+            !rules.contains("IPVS-AGENT"),
+            "{save} after cleanup:\n{rules}"
+        );
+    }
+    let rules = sh_in("n3", "iptables-save")?;
+    ensure!(
+        rules.contains("-A PREROUTING -j FOREIGN"),
+        "a foreign jump is gone"
+    );
+    ensure!(
+        rules.contains("-A POSTROUTING -s 10.99.0.0/16 -j MASQUERADE"),
+        "a foreign rule is gone"
+    );
+    let policy = sh_in("n3", "ip rule")?;
+    ensure!(
+        policy.contains("lookup 77") && !policy.contains("10256"),
+        "policy rules: {policy}"
+    );
+    ensure!(
+        !sh_in("n3", "ip -6 rule")?.contains("10256"),
+        "an IPv6 policy rule is left"
+    );
+    let routes = sh_in("n3", "ip route show table 10256")?;
+    ensure!(
+        routes.trim() == "local 10.99.3.3 dev lo scope host",
+        "routes: {routes:?}"
+    );
+    ensure!(sh_in("n3", "ip addr show dev keepalived")?.contains("10.99.1.1/32"));
+    let again = lab.agent_command("n3", "cleanup")?;
+    ensure!(
+        again.contains("nothing of ipvs-agent"),
+        "a second cleanup: {again}"
+    );
+    for node in NODES {
+        lab.stop_agent(node)?;
+        lab.agent_command(node, "cleanup")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What a Service asks for.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{Lab, answered_by, at, refused};
+use crate::guest::cluster::State::{NotReady, Ready, Terminating};
+use crate::guest::probe::{Transport::Tcp, probe};
+use crate::guest::sh_in;
+use crate::guest::topology::Pod;
+use crate::guest::wait::eventually;
+
+const P11: Pod = Pod { node: 1, number: 1 };
+const P21: Pod = Pod { node: 2, number: 1 };
+const P31: Pod = Pod { node: 3, number: 1 };
+
+pub fn multi_port(lab: &mut Lab) -> Result<()> {
+    let ports = json!({ "ports": [
+        { "name": "a", "port": 80, "targetPort": 8080 },
+        { "name": "b", "port": 81, "targetPort": 8080 },
+    ] });
+    let vips = lab.cluster.service("two", json!({}), ports)?;
+    // Two slices with disjoint ports, under the names of two families' slices.
+    lab.cluster
+        .endpoints_of_ports("two", &[(P11, Ready)], &[("a", "TCP")])?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+        refused("p12", Tcp, at(vip, 81)?)?;
+    }
+    Ok(())
+}
+
+/// Every scheduler but `lblc` and `lblcr`, which are for caches and remember clients' targets.
+pub fn scheduler(lab: &mut Lab) -> Result<()> {
+    let schedulers = [
+        "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
+    ];
+    for name in schedulers {
+        let annotations = json!({ "ipvs-agent.io/scheduler": name });
+        let vips = lab.cluster.service("sched", annotations, json!({}))?;
+        lab.cluster.endpoints("sched", &[(P11, Ready)])?;
+        let shown = match name {
+            "sh" | "mh" => format!("{name} ({name}-fallback)"),
+            _ => name.to_owned(),
+        };
+        for vip in &vips {
+            let addr = if vip.contains(':') {
+                format!("[{vip}]")
+            } else {
+                vip.clone()
+            };
+            let line = format!("TCP  {addr}:80 {shown}");
+            eventually(&format!("n1 shows {line:?}"), || {
+                let list = sh_in("n1", "ipvsadm -Ln")?;
+                Ok(if list.lines().any(|l| l == line) {
+                    Ok(())
+                } else {
+                    Err(list)
+                })
+            })?;
+            answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+        }
+    }
+    let annotations = json!({ "ipvs-agent.io/scheduler": "bogus" });
+    lab.cluster.service("sched", annotations, json!({}))?;
+    eventually("the log names the bad annotation", || {
+        let log = lab.agents[0].log();
+        let told = log.contains("bogus") && log.contains("ipvs-agent.io/scheduler");
+        Ok(if told {
+            Ok(())
+        } else {
+            Err("it does not".to_owned())
+        })
+    })
+}
+
+pub fn affinity(lab: &mut Lab) -> Result<()> {
+    let sticky = json!({
+        "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 300 } },
+    });
+    let vips = lab.cluster.service("sticky", json!({}), sticky)?;
+    lab.cluster
+        .endpoints("sticky", &[(P11, Ready), (P21, Ready), (P31, Ready)])?;
+    for vip in &vips {
+        let to = at(vip, 80)?;
+        eventually(&format!("{to} sticks"), || {
+            let first = probe("p12", Tcp, to)?.who();
+            for _ in 0..14 {
+                let next = probe("p12", Tcp, to)?.who();
+                if next != first || !next.starts_with('p') {
+                    return Ok(Err(format!("{first}, then {next}")));
+                }
+            }
+            Ok(Ok(()))
+        })?;
+        let list = sh_in("n1", "ipvsadm -Ln")?;
+        ensure!(
+            list.contains("persistent 300"),
+            "no timeout of 300 s:\n{list}"
+        );
+    }
+    // Its endpoint goes: the client moves on.
+    let to = at(&vips[0], 80)?;
+    let bound = probe("p12", Tcp, to)?.who();
+    let rest: Vec<_> = [P11, P21, P31]
+        .into_iter()
+        .filter(|p| p.name() != bound)
+        .map(|p| (p, Ready))
+        .collect();
+    lab.cluster.endpoints("sticky", &rest)?;
+    eventually("the client moves on", || {
+        let now = probe("p12", Tcp, to)?.who();
+        Ok(if now != bound && now.starts_with('p') {
+            Ok(())
+        } else {
+            Err(now)
+        })
+    })?;
+    // Switched off live: it spreads.
+    lab.cluster
+        .service("sticky", json!({}), json!({ "sessionAffinity": "None" }))?;
+    let names: Vec<String> = rest.iter().map(|(pod, _)| pod.name()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    answered_by("p12", Tcp, to, &names)
+}
+
+pub fn endpoints(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    let each = |from: &[&str], names: &[&str]| -> Result<()> {
+        for vip in &vips {
+            for from in from {
+                answered_by(from, Tcp, at(vip, 80)?, names)?;
+            }
+        }
+        Ok(())
+    };
+    let from = ["p12", "n1", "n3"];
+    for vip in &vips {
+        for from in from {
+            refused(from, Tcp, at(vip, 80)?)?;
+        }
+    }
+    lab.cluster.endpoints("web", &[(P11, Ready)])?;
+    each(&from, &["p11"])?;
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P21, Ready), (P31, Ready)])?;
+    each(&from, &["p11", "p21", "p31"])?;
+    lab.cluster
+        .endpoints("web", &[(P11, NotReady), (P21, Ready), (P31, Terminating)])?;
+    each(&from, &["p21"])?;
+    // Nothing is ready, but one still serves while it ends.
+    lab.cluster
+        .endpoints("web", &[(P11, NotReady), (P31, Terminating)])?;
+    each(&from, &["p31"])?;
+    lab.cluster.endpoints("web", &[])?;
+    for vip in &vips {
+        for from in from {
+            refused(from, Tcp, at(vip, 80)?)?;
+        }
+    }
+    // The real servers are gone from the kernel too, once they have drained.
+    eventually("the virtual servers are gone", || {
+        let list = sh_in("n1", "ipvsadm -Ln")?;
+        let gone = vips.iter().all(|vip| !list.contains(vip.as_str()));
+        Ok(if gone { Ok(()) } else { Err(list) })
+    })
+}
+
+pub fn skipped(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    lab.cluster.endpoints("web", &[(P11, Ready)])?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+    }
+    let listed = |wanted: bool| {
+        eventually(&format!("n1 has the virtual server: {wanted}"), || {
+            let list = sh_in("n1", "ipvsadm -Ln")?;
+            let there = vips.iter().any(|vip| list.contains(vip.as_str()));
+            Ok(if there == wanted { Ok(()) } else { Err(list) })
+        })
+    };
+    // Another proxy takes it over, live, and gives it back.
+    let label = "service.kubernetes.io/service-proxy-name";
+    lab.cluster.label("web", label, Some("other"))?;
+    listed(false)?;
+    lab.cluster.label("web", label, None)?;
+    listed(true)?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+    }
+    Ok(())
+}
