@@ -7,7 +7,11 @@ export IPVS_AGENT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipvs-agent
 KERNEL ?= uml
 SCENARIO ?=
 
-phase = @printf '\n=== %s (%s)\n' "$(1)" "$$(date +%T)"
+# A heading with the seconds since the first make of this run.
+ifndef STARTED
+export STARTED := $(shell date +%s)
+endif
+phase = @printf '\n=== %s (after %d s)\n' "$(1)" "$$(( $$(date +%s) - $(STARTED) ))"
 
 .PHONY: help
 help: ## This list
@@ -54,5 +58,5 @@ demo: ## See it work: two minutes, no cluster, nothing left behind
 	@$(CARGO_TARGET_DIR)/debug/lab demo
 
 .PHONY: test
-test: deps lint test-unit test-parity test-kernel ## Everything, as continuous integration runs it
-	@printf '\nall passed\n'
+test: ## Everything, as continuous integration runs it
+	@integration/setup/count.sh $(MAKE) --no-print-directory deps lint test-unit test-parity test-kernel

@@ -2,7 +2,8 @@
 # Builds kube-apiserver and etcd from Go modules into the cache; does nothing if they are there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../control-plane" && pwd)
-bin=$IPVS_AGENT_CACHE/bin
+cache=${IPVS_AGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ipvs-agent}
+bin=$cache/bin
 mkdir -p "$bin"
 export CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 
