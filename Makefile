@@ -49,7 +49,7 @@ test-kernel: build ## Scenarios with real packets: make test-kernel KERNEL=uml|q
 .PHONY: test-parity
 test-parity: build ## ipvs-sys against ipvsadm on a real kernel
 	$(call phase,ipvs-sys and ipvsadm side by side)
-	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity
+	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity 1 8
 
 .PHONY: demo
 demo: ## See it work: two minutes, no cluster, nothing left behind

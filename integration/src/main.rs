@@ -5,6 +5,15 @@
 //! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
 //! * `scenarios` the stories
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the lab is all shell: its time is real"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "stories hand over literal JSON"
+)]
+
 mod guest;
 mod host;
 mod scenarios;

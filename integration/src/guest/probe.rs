@@ -79,7 +79,15 @@ pub fn probe_from_port(
                 },
                 _ => Answer::Other(format!("odd answer {line:?}")),
             },
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Answer::Refused,
+            // A rule in OUTPUT that rejects a datagram tells the sender by EPERM.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
+                ) =>
+            {
+                Answer::Refused
+            }
             Err(error) if is_timeout(&error) => Answer::Timeout,
             Err(error) => Answer::Other(error.to_string()),
         }

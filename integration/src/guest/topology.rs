@@ -118,16 +118,9 @@ fn member(name: &str, number: u8) -> Result<()> {
     Ok(())
 }
 
-/// A node's bridge for its pods, and its routes to those of the others.
+/// A node's routes to the pods of the others.
 fn cluster_network(node: u8) -> Result<()> {
     let name = NODES[usize::from(node) - 1];
-    sh_in(name, "ip link add cni0 type bridge")?;
-    sh_in(name, &format!("ip addr add 10.244.{node}.1/24 dev cni0"))?;
-    sh_in(
-        name,
-        &format!("ip -6 addr add fd00:244:{node}::1/64 dev cni0 nodad"),
-    )?;
-    sh_in(name, "ip link set cni0 up")?;
     for sysctl in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
         sh_in(name, &format!("sysctl -qw {sysctl}"))?;
     }
@@ -151,21 +144,32 @@ fn plug_in(pod: Pod) -> Result<()> {
     sh(&format!(
         "ip link add v{name} netns {node} type veth peer name eth0 netns {name}"
     ))?;
-    sh_in(node, &format!("ip link set v{name} master cni0 up"))?;
-    sh_in(&name, &format!("ip addr add {}/24 dev eth0", pod.v4()))?;
-    sh_in(
-        &name,
-        &format!("ip -6 addr add {}/64 dev eth0 nodad", pod.v6()),
-    )?;
+    sh_in(node, &format!("ip link set v{name} up"))?;
     sh_in(&name, "ip link set eth0 up")?;
-    sh_in(
-        &name,
-        &format!("ip route add default via 10.244.{}.1", pod.node),
-    )?;
-    sh_in(
-        &name,
-        &format!("ip -6 route add default via fd00:244:{}::1", pod.node),
-    )?;
+    // Each pod has a cable of its own to its node, which is all its network.
+    for (ip, pod_addr, gateway, bits) in [
+        ("ip", pod.v4(), format!("10.244.{}.1", pod.node), 32),
+        ("ip -6", pod.v6(), format!("fd00:244:{}::1", pod.node), 128),
+    ] {
+        let dad = if bits == 128 { " nodad" } else { "" };
+        sh_in(
+            node,
+            &format!("{ip} addr add {gateway}/{bits} dev v{name}{dad}"),
+        )?;
+        sh_in(
+            node,
+            &format!("{ip} route add {pod_addr}/{bits} dev v{name}"),
+        )?;
+        sh_in(
+            &name,
+            &format!("{ip} addr add {pod_addr}/{bits} dev eth0{dad}"),
+        )?;
+        sh_in(&name, &format!("{ip} route add {gateway}/{bits} dev eth0"))?;
+        sh_in(
+            &name,
+            &format!("{ip} route add default via {gateway} dev eth0"),
+        )?;
+    }
     Ok(())
 }
 

@@ -191,8 +191,16 @@ pub fn repair(lab: &mut Lab) -> Result<()> {
     };
     let before = state()?;
     for damage in damages {
+        let told = lab.drift_told("n1");
         sh_in("n1", damage)?;
-        ensure!(state()? != before, "{damage} did no damage");
+        eventually(&format!("{damage} is noticed"), || {
+            let noticed = lab.drift_told("n1") > told;
+            Ok(if noticed {
+                Ok(())
+            } else {
+                Err("no log line tells of it".to_owned())
+            })
+        })?;
         eventually(&format!("{damage} is repaired"), || {
             let now = state()?;
             Ok(if now == before {

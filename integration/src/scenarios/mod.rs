@@ -215,6 +215,7 @@ impl Lab {
         for node in NODES {
             for line in [
                 "ipvsadm -Ln",
+                "cat /proc/net/ip_vs",
                 "ipset save",
                 "ip rule",
                 "ip route show table 10256",
@@ -238,6 +239,14 @@ impl Lab {
                 .skip(lines.len().saturating_sub(40))
                 .for_each(|l| println!("    {l}"));
         }
+    }
+
+    /// How often a node's agent has told that somebody else changed the kernel.
+    pub fn drift_told(&self, node: &str) -> usize {
+        let agents = self.agents.iter().filter(|agent| agent.node == node);
+        agents
+            .map(|agent| agent.log().matches("kernel differs").count())
+            .sum()
     }
 
     /// Runs a subcommand of the agent in a node.

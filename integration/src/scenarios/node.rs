@@ -129,7 +129,7 @@ pub fn reverse_path(lab: &mut Lab) -> Result<()> {
     lab.cluster
         .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
     let set = |filter: u8, valid: u8| -> Result<()> {
-        for interface in ["all", "default", "eth0", "cni0"] {
+        for interface in ["all", "default", "eth0", "vp11", "vp12"] {
             sh_in(
                 "n1",
                 &format!("sysctl -qw net.ipv4.conf.{interface}.rp_filter={filter}"),

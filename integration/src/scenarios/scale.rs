@@ -22,8 +22,8 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         let directory = format!("/run/scale-{services}");
         std::fs::create_dir_all(&directory)?;
         write_services(Path::new(&directory), services)?;
-        let log = format!("/run/agent-n1.log");
-        let _ = std::fs::remove_file(&log);
+        let log = "/run/agent-n1.log";
+        let _ = std::fs::remove_file(log);
         let agent = Agent::start(
             &lab.program,
             "n1",

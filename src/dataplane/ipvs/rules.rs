@@ -149,10 +149,10 @@ pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
             Table::Filter,
             "IPVS-AGENT-FORWARD",
             Some("FORWARD"),
-            vec![Rule::new(
-                [Match::State("RELATED,ESTABLISHED")],
-                Target::Accept,
-            )],
+            vec![
+                refuse(),
+                Rule::new([Match::State("RELATED,ESTABLISHED")], Target::Accept),
+            ],
         ),
         // A reset ends a TCP client's attempt at once; an ICMP error leaves it waiting a second.
         chain(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Family, RealServerKey, VipKind, VipPort, VirtualServer};
+use crate::model::{Family, Protocol, RealServerKey, VipKind, VipPort, VirtualServer};
 
 /// Elements that a set may hold; the kernel's default of 65,536 is too few for large clusters.
 pub const MAX_ELEMENTS: u32 = 1 << 20;
@@ -130,8 +130,7 @@ pub fn memberships(vip: VipPort, server: &VirtualServer) -> impl Iterator<Item =
         Some(SetKind::Owned),
         server.kind.is_external().then_some(SetKind::External),
         refused.then_some(SetKind::Refused),
-        // A node's own address is local already.
-        (server.kind != VipKind::NodePort).then_some(SetKind::Live),
+        is_live(vip, server, refused).then_some(SetKind::Live),
     ]
     .into_iter()
     .flatten()
@@ -146,6 +145,14 @@ pub fn memberships(vip: VipPort, server: &VirtualServer) -> impl Iterator<Item =
                 element: hairpin(key, vip),
             }),
     )
+}
+
+/// Whether packets are routed to IPVS. A node's own address is local already. Refused UDP and SCTP
+/// must not become local: the kernel sends no ICMP error from a VIP that no interface has, so they
+/// are refused on the way through. TCP stays, for the connections that drain; its resets need no
+/// address of the node's.
+fn is_live(vip: VipPort, server: &VirtualServer, refused: bool) -> bool {
+    server.kind != VipKind::NodePort && (vip.protocol == Protocol::Tcp || !refused)
 }
 
 /// The route that makes a VIP local once its packets are marked; `None` for a node's own address.

@@ -230,7 +230,9 @@ fn check(kernel: &Observed, wish: &Wish) {
             *kind != VipKind::ClusterIp,
             "{vip}"
         );
-        assert_eq!(member(SetKind::Live), *kind != VipKind::NodePort, "{vip}");
+        let live =
+            *kind != VipKind::NodePort && (vip.protocol == Protocol::Tcp || !serving.is_empty());
+        assert_eq!(member(SetKind::Live), live, "{vip}");
         let routed = kernel.routes.iter().any(|net| net.contains(&vip.addr));
         assert!(routed || *kind == VipKind::NodePort, "{vip} has no route");
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 
+use ipvs_sys::ForwardMethod;
 use ipvs_sys::procfs::{self, ProcForward, ProcKey};
 
 use super::IpvsDataplane;
@@ -72,9 +73,10 @@ fn virtual_servers(
             continue;
         }
         let known = previous.virtual_servers.get(&vip);
-        let mut real = real_servers
-            .remove(&ProcKey::from(entry.service.key))
-            .unwrap_or_default();
+        let mut real = match real_servers.remove(&ProcKey::from(entry.service.key)) {
+            Some(real) => real,
+            None => real_servers_of(plane, vip)?,
+        };
         for (key, server) in &mut real {
             let before = known.and_then(|known| known.real_servers.get(key));
             let connections = server.draining.take().and_then(|read| read.connections);
@@ -98,24 +100,55 @@ fn virtual_servers(
     Ok(())
 }
 
-/// All real servers of the kernel in one read, by virtual server. Their connection counts are
-/// put where those of a draining one belong, for the caller to keep or drop.
+/// The real servers of one virtual server, asked for by netlink. The file leaves services out when
+/// other network namespaces have some too: each `read` of a page resumes at a position that
+/// counts theirs (`ip_vs_info_seq_next`) and skips only ours (`ip_vs_info_array`); seen on 6.1.
+fn real_servers_of(
+    plane: &mut IpvsDataplane,
+    vip: VipPort,
+) -> Result<BTreeMap<RealServerKey, ObservedRealServer>, Error> {
+    let destinations = match plane.ipvs.destinations(&convert::service_key(vip)) {
+        Ok(destinations) => destinations,
+        // Deleted since it was listed.
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(Error::new(format!("read the real servers of {vip}"), error)),
+    };
+    let real = destinations.into_iter().map(|entry| {
+        let key = convert::real_server_key(entry.destination.key);
+        let connections = u64::from(entry.active) + u64::from(entry.inactive);
+        let masquerade = entry.destination.forward == ForwardMethod::Masquerade;
+        (
+            key,
+            as_read(entry.destination.weight, masquerade, connections),
+        )
+    });
+    Ok(real.collect())
+}
+
+/// A real server as read, its connections put where those of a draining one belong, for the
+/// caller to keep or drop.
+fn as_read(weight: u32, masquerade: bool, connections: u64) -> ObservedRealServer {
+    let draining = Some(Draining {
+        gone_since: None,
+        connections: Some(connections),
+    });
+    ObservedRealServer {
+        weight,
+        masquerade,
+        draining,
+    }
+}
+
+/// All real servers of the kernel in one read, by virtual server.
 fn real_servers() -> Result<BTreeMap<ProcKey, BTreeMap<RealServerKey, ObservedRealServer>>, Error> {
     let services =
         procfs::read_services().map_err(|e| Error::new(format!("read {}", procfs::IP_VS), e))?;
     let mut found = BTreeMap::new();
     for service in services {
         let real = service.destinations.into_iter().map(|destination| {
-            let server = ObservedRealServer {
-                weight: destination.weight,
-                masquerade: destination.forward == ProcForward::Masquerade,
-                draining: Some(Draining {
-                    gone_since: None,
-                    connections: Some(
-                        u64::from(destination.active) + u64::from(destination.inactive),
-                    ),
-                }),
-            };
+            let connections = u64::from(destination.active) + u64::from(destination.inactive);
+            let masquerade = destination.forward == ProcForward::Masquerade;
+            let server = as_read(destination.weight, masquerade, connections);
             (convert::real_server_key(destination.key), server)
         });
         found.insert(service.key, real.collect());
