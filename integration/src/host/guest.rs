@@ -17,14 +17,20 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Boots a kernel that runs `command` and powers off.
-    pub fn boot(kernel: Kernel, network: &LabNetwork, work: &Path, command: &str) -> Result<Self> {
+    /// Boots a kernel that loads `modules`, runs `command` and powers off.
+    pub fn boot(
+        kernel: Kernel,
+        network: &LabNetwork,
+        work: &Path,
+        modules: &[&str],
+        command: &str,
+    ) -> Result<Self> {
         let init = work.join("init.sh");
         let (interface, before) = match kernel {
             Kernel::Uml => ("vec0", uml::before()),
             Kernel::Qemu => ("eth0", qemu::before()?),
         };
-        fs::write(&init, init_script(interface, &before, command))?;
+        fs::write(&init, init_script(interface, &before, modules, command))?;
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
         let child = match kernel {
             Kernel::Uml => uml::boot(network, &init)?,
@@ -50,8 +56,8 @@ impl Drop for Guest {
 }
 
 /// Process 1 of the guest. What a guest writes goes to memory, never to the host's disk.
-fn init_script(interface: &str, before: &str, command: &str) -> String {
-    let modules = MODULES.join(" ");
+fn init_script(interface: &str, before: &str, modules: &[&str], command: &str) -> String {
+    let modules = modules.join(" ");
     format!(
         "#!/bin/bash\n\
          export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
@@ -61,7 +67,7 @@ fn init_script(interface: &str, before: &str, command: &str) -> String {
          mkdir -p /run/netns /run/bin /run/lock; export PATH=/run/bin:$PATH\n\
          {before}\n\
          for m in {modules}; do modprobe $m || echo \"cannot load $m\"; done\n\
-         ip link set lo up; ip link set {interface} up\n\
+         ip link set lo up; ip link set {interface} up; [ -e /sys/class/net/dummy0 ] || ip link add dummy0 type dummy; ip link set dummy0 up\n\
          ip addr add {GUEST_ADDRESS}/24 dev {interface}\n\
          {command}\n\
          busybox poweroff -f || halt -f\n"
@@ -69,7 +75,7 @@ fn init_script(interface: &str, before: &str, command: &str) -> String {
 }
 
 /// What nodes load; the rest comes by the kernel's own autoloading.
-const MODULES: [&str; 42] = [
+pub const NODE_MODULES: [&str; 42] = [
     "ip_vs",
     "ip_vs_rr",
     "ip_vs_wrr",

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::Kernel;
 use control_plane::ControlPlane;
-use guest::Guest;
+use guest::{Guest, NODE_MODULES};
 use network::LabNetwork;
 
 /// Runs scenarios in a guest.
@@ -39,7 +39,7 @@ pub fn run(kernel: Kernel, names: &[String]) -> Result<()> {
         network::HOST_ADDRESS,
         names.join(" ")
     );
-    let guest = Guest::boot(kernel, &network, &work.path, &command)?;
+    let guest = Guest::boot(kernel, &network, &work.path, &NODE_MODULES, &command)?;
     let passed = follow(guest, Some(&mut control_plane), RUN_LIMIT)?;
     println!("{passed} passed, 0 failed");
     Ok(())
@@ -53,7 +53,8 @@ pub fn exec(kernel: Kernel, command: &[String]) -> Result<()> {
         "{} && echo '{VERDICT} 1 passed, 0 failed' || echo '{VERDICT} 0 passed, 1 failed'",
         command.join(" ")
     );
-    let guest = Guest::boot(kernel, &network, &work.path, &command)?;
+    // The rest comes by the kernel's own autoloading, and goes again if the command wants that.
+    let guest = Guest::boot(kernel, &network, &work.path, &["dummy"], &command)?;
     follow(guest, None, RUN_LIMIT).map(|_| ())
 }
 
@@ -64,7 +65,7 @@ pub fn demo() -> Result<()> {
     let (lab, agent) = (this_program()?, sibling("ipvs-agent")?);
     let command = format!("{} guest-demo --agent {}", lab.display(), agent.display());
     println!("booting a kernel with ip_vs (User-Mode Linux) …");
-    let guest = Guest::boot(Kernel::Uml, &network, &work.path, &command)?;
+    let guest = Guest::boot(Kernel::Uml, &network, &work.path, &NODE_MODULES, &command)?;
     follow(guest, None, Duration::from_secs(180)).map(|_| ())
 }
 
