@@ -106,7 +106,7 @@ fn follow(
                     plane
                         .ok_or_else(|| anyhow!("no API server to {request}"))?
                         .obey(request)?;
-                } else {
+                } else if !BOOT_NOISE.iter().any(|noise| line.starts_with(noise)) {
                     println!("{line}");
                     std::io::stdout().flush()?;
                 }
@@ -201,5 +201,14 @@ fn exists(path: &Path) -> Result<()> {
 pub const VERDICT: &str = "LAB VERDICT:";
 /// Begins a line by which a guest asks something of the host.
 pub const REQUEST: &str = "LAB REQUEST:";
+/// What User-Mode Linux says at every boot and nobody can act on.
+const BOOT_NOISE: [&str; 6] = [
+    "SELinux: ",
+    "mmapper_init",
+    "Failed to initialize ubd",
+    "uml-vector",
+    "reboot: System halted",
+    "IPVS: Unknown mcast interface",
+];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const RUN_LIMIT: Duration = Duration::from_secs(1500);

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::{answered_by, at};
 use crate::guest::probe::{Transport, open_stream, probe};
+use crate::guest::sh_in;
 use crate::guest::topology::{CLIENT, Topology};
 use crate::guest::wait::eventually;
-use crate::guest::{sh_in, tool};
 use crate::host::VERDICT;
 
 /// Shows the agent at work and ends with a verdict.
@@ -83,24 +83,26 @@ fn show(program: &Path) -> Result<()> {
     )?;
     spread("p12", "10.96.0.80", 80)?;
     say(&format!(
-        "The connection to {name} ends; the agent sees it idle and deletes it:"
+        "The pod and its connection to {name} end. Closing connections are given --drain-timeout; \
+         where there is none the real server goes at once:"
     ));
     drop(stream);
-    tool(
-        "ip",
-        &[
-            "netns",
-            "exec",
-            "n1",
-            "sysctl",
-            "-qw",
-            "net.ipv4.vs.expire_nodest_conn=1",
-        ],
-    )?;
     std::fs::write(
         "/run/services/services.yaml",
         manifest.replace("- {addresses: [10.244.1.2], nodeName: n1}\n", ""),
     )?;
+    eventually("the idle real server is gone", || {
+        let list = sh_in("n1", "ipvsadm -Ln -t 10.244.1.1:30080")?;
+        Ok(if list.contains("10.244.1.2:8080") {
+            Err(list)
+        } else {
+            Ok(())
+        })
+    })?;
+    list(program, "The kernel now")?;
+    let log = std::fs::read_to_string("/run/agent.log")?;
+    say("What the agent logged of it, a line for each pass that changed something:");
+    log.lines().skip(4).for_each(|line| println!("    {line}"));
     say("ipvs-agent cleanup: nothing is left behind.");
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(i32::try_from(agent.id())?).context("no agent")?,
