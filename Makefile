@@ -23,6 +23,8 @@ deps: ## Install the Debian packages and build the API server that tests need (c
 	@integration/setup/packages.sh
 	$(call phase,kube-apiserver and etcd from Go modules)
 	@integration/setup/control-plane.sh
+	$(call phase,Linux 6.12 for the second guest)
+	@integration/setup/qemu-kernel.sh
 
 .PHONY: build
 build: ## Build the agent and the lab

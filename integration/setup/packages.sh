@@ -4,7 +4,7 @@ set -euo pipefail
 declare -A wanted=(
   [linux.uml]=user-mode-linux [ipvsadm]=ipvsadm [ipset]=ipset [iptables]=iptables
   [conntrack]=conntrack [busybox]=busybox-static [modprobe]=kmod [ip]=iproute2
-  [openssl]=openssl [qemu-system-x86_64]=qemu-system-x86 [gcc]=gcc [cpio]=cpio
+  [openssl]=openssl [qemu-system-x86_64]=qemu-system-x86 [gcc]=gcc [cpio]=cpio [xz]=xz-utils
 )
 missing=()
 for tool in "${!wanted[@]}"; do

@@ -1,6 +1,7 @@
 //! Linux 6.12 of Debian, emulated by QEMU. No KVM is needed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -66,60 +67,39 @@ fn initrd(kernel: &Path, work: &Path, init: &Path) -> Result<PathBuf> {
     }
     fs::copy("/usr/bin/busybox", root.join("bin/busybox"))
         .or_else(|_| fs::copy("/bin/busybox", root.join("bin/busybox")))?;
-    let listed = fs::read_to_string(version.join("modules.dep"))?;
-    let mut loads = String::new();
-    for name in [
-        "netfs",
-        "9pnet",
-        "9p",
-        "virtio",
-        "virtio_ring",
-        "virtio_pci",
-        "virtio_pci_modern_dev",
-        "virtio_pci_legacy_dev",
-        "9pnet_virtio",
-    ] {
-        let file = |path: &&str| {
-            path.rsplit('/').next().is_some_and(|f| {
-                f.split(".ko").next() == Some(&name.replace('-', "_"))
-                    || f.split(".ko").next() == Some(name)
-            })
-        };
-        let Some(path) = listed
-            .lines()
-            .filter_map(|l| l.split(':').next())
-            .find(file)
-        else {
-            continue;
-        };
-        let to = format!("modules/{name}.ko.xz");
-        let compressed = path.ends_with(".xz");
-        fs::copy(
-            version.join(path),
-            root.join(if compressed {
-                to.clone()
-            } else {
-                to.replace(".xz", "")
-            }),
-        )?;
-        if compressed {
-            tool("xz", &["-d", &root.join(&to).display().to_string()])?;
+    let dependencies = fs::read_to_string(version.join("modules.dep"))?;
+    let mut loads = Vec::new();
+    for module in ["virtio_pci", "9pnet_virtio", "9p"] {
+        for path in load_order(&dependencies, module) {
+            let packed = root
+                .join("modules")
+                .join(path.rsplit('/').next().unwrap_or(path));
+            let unpacked = packed.with_extension("");
+            if packed.extension().is_some_and(|e| e == "xz") && !unpacked.exists() {
+                fs::copy(version.join(path), &packed)?;
+                tool("xz", &["-d", &packed.display().to_string()])?;
+            }
+            let name = unpacked
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if !loads.contains(&name) {
+                loads.push(name);
+            }
         }
-        loads.push_str(name);
-        loads.push(' ');
     }
-    // fscache is a part of netfs since 6.8; the order above is that of their dependencies but
-    // for virtio, which may be built in.
     let script = format!(
         "#!/bin/busybox sh\n\
          /bin/busybox mount -t proc proc /proc; /bin/busybox mount -t devtmpfs dev /dev\n\
-         for again in 1 2 3; do for m in {loads}; do /bin/busybox insmod /modules/$m.ko 2>/dev/null; done; done\n\
-         /bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose hostroot /root || /bin/busybox poweroff -f\n\
+         for m in {}; do /bin/busybox insmod /modules/$m; done\n\
+         /bin/busybox mount -t 9p -o {MOUNT} hostroot /root || /bin/busybox poweroff -f\n\
          exec /bin/busybox switch_root /root {}\n",
+        loads.join(" "),
         init.display()
     );
     fs::write(root.join("init"), script)?;
-    tool("chmod", &["755", &root.join("init").display().to_string()])?;
+    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     let archive = work.join("initrd.cpio");
     let pack = format!(
         "cd {} && find . | cpio -o -H newc --quiet > {}",
@@ -128,6 +108,23 @@ fn initrd(kernel: &Path, work: &Path, init: &Path) -> Result<PathBuf> {
     );
     tool("sh", &["-c", &pack])?;
     Ok(archive)
+}
+
+/// A module and what it needs, in the order in which they load (`modules.dep` has the reverse).
+/// Nothing for one that is built in.
+fn load_order<'a>(dependencies: &'a str, module: &str) -> Vec<&'a str> {
+    let is_it = |path: &str| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.split(".ko").next() == Some(module)
+    };
+    let line = dependencies
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(path, _)| is_it(path));
+    let Some((path, needs)) = line else {
+        return Vec::new();
+    };
+    needs.split_whitespace().rev().chain([path]).collect()
 }
 
 fn kernel() -> Result<PathBuf> {
@@ -145,3 +142,5 @@ fn one_in(directory: &Path, prefix: &str) -> Result<PathBuf> {
     }
     bail!("nothing named {prefix}… in {}", directory.display())
 }
+
+const MOUNT: &str = "trans=virtio,version=9p2000.L,msize=512000,cache=loose";
