@@ -4,6 +4,7 @@
 //! * `host` boots guests and runs the API server, in a network namespace of its own
 //! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
 //! * `scenarios` the stories
+//! * `protocol` what host and guest say to each other
 
 #![allow(
     clippy::disallowed_methods,
@@ -16,6 +17,7 @@
 
 mod guest;
 mod host;
+mod protocol;
 mod scenarios;
 
 use std::path::PathBuf;
@@ -77,7 +79,9 @@ pub enum Kernel {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run { kernel, names } => host::run(kernel, &names),
+        Command::Run { kernel, names } => {
+            scenarios::known(&names).and_then(|()| host::run(kernel, &names))
+        }
         Command::Exec { kernel, command } => host::exec(kernel, &command),
         Command::Demo => host::demo(),
         Command::List => {
@@ -86,7 +90,7 @@ fn main() -> ExitCode {
             }
             Ok(())
         }
-        Command::Guest { agent, api, names } => guest::run(agent, &api, &names),
+        Command::Guest { agent, api, names } => scenarios::run(agent, &api, &names),
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };
     match result {

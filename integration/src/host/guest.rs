@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout};
 
 use anyhow::Result;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::network::{GUEST_ADDRESS, LabNetwork};
 use super::{qemu, uml};
@@ -39,6 +40,11 @@ impl Guest {
         Ok(Self { child })
     }
 
+    /// A process that plays the guest: it has a console and ends with a verdict.
+    pub fn playing(child: Child) -> Self {
+        Self { child }
+    }
+
     pub fn console(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
@@ -50,7 +56,13 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // User-Mode Linux is several processes: each guest leads a process group of its own.
+        if let Some(leader) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }

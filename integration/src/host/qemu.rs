@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -51,6 +52,7 @@ pub fn boot(network: &LabNetwork, work: &Path, init: &Path) -> Result<Child> {
         .args(["-device", "virtio-net-pci,netdev=n0"])
         .args(["-append", "console=ttyS0 quiet panic=-1 net.ifnames=0"])
         .env("PATH", PATH)
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

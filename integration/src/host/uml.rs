@@ -1,5 +1,6 @@
 //! User-Mode Linux 6.1: Debian's package `user-mode-linux`. Boots in seconds, needs no device.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -31,6 +32,7 @@ pub fn boot(network: &LabNetwork, init: &Path) -> Result<Child> {
         .arg(format!("vec0:transport=tap,ifname={TAP},depth=128,gro=1"))
         .arg(format!("init={}", init.display()))
         .env("PATH", PATH)
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -12,15 +12,17 @@ use crate::guest::probe::{Transport, open_stream, probe};
 use crate::guest::sh_in;
 use crate::guest::topology::{CLIENT, Topology};
 use crate::guest::wait::eventually;
-use crate::host::VERDICT;
+use crate::protocol::Verdict;
 
 /// Shows the agent at work and ends with a verdict.
 pub fn run(program: PathBuf) -> Result<()> {
     let result = show(&program);
-    match &result {
-        Ok(()) => println!("{VERDICT} 1 passed, 0 failed"),
-        Err(error) => println!("the demo failed: {error:#}\n{VERDICT} 0 passed, 1 failed"),
+    if let Err(error) = &result {
+        println!("the demo failed: {error:#}\n--- the agent's log");
+        print_file("/run/agent.log").unwrap_or_else(|error| println!("    {error:#}"));
     }
+    let (passed, failed) = if result.is_ok() { (1, 0) } else { (0, 1) };
+    Verdict { passed, failed }.announce();
     Ok(())
 }
 

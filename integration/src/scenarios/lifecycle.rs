@@ -19,7 +19,7 @@ use crate::guest::probe::{
 use crate::guest::sh_in;
 use crate::guest::topology::Pod;
 use crate::guest::wait::eventually;
-use crate::host::REQUEST;
+use crate::protocol::REQUEST;
 
 const P11: Pod = Pod { node: 1, number: 1 };
 const P21: Pod = Pod { node: 2, number: 1 };

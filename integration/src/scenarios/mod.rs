@@ -4,6 +4,7 @@ pub mod demo;
 mod lifecycle;
 mod node;
 mod reach;
+mod run;
 mod scale;
 mod services;
 
@@ -19,6 +20,8 @@ use crate::guest::probe::{Answer, Transport, probe};
 use crate::guest::topology::{NODES, Topology, node_v4, node_v6};
 use crate::guest::wait::eventually;
 use crate::guest::{sh_in, topology};
+
+pub use run::run;
 
 /// One story.
 pub struct Scenario {
@@ -152,6 +155,16 @@ pub const ALL: &[Scenario] = &[
         )
     },
 ];
+
+/// An error for a name that no story has.
+pub fn known(names: &[String]) -> Result<()> {
+    for name in names {
+        if !ALL.iter().any(|scenario| scenario.name == name) {
+            bail!("there is no scenario {name}; `lab list` names them");
+        }
+    }
+    Ok(())
+}
 
 /// What a story works with.
 pub struct Lab {

@@ -1,0 +1,63 @@
+//! What the two sides of a guest's console say to each other, a line at a time.
+
+use anyhow::{Result, bail};
+
+/// Begins a line by which a guest asks something of the host.
+pub const REQUEST: &str = "LAB REQUEST:";
+/// Begins the line that says how a guest's run ended.
+const VERDICT: &str = "LAB VERDICT:";
+
+/// How a guest's run ended. Exactly one is demanded of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    pub passed: usize,
+    pub failed: usize,
+}
+
+impl Verdict {
+    /// Prints the line that [`Verdict::parse`] reads.
+    pub fn announce(self) {
+        println!("{}", self.line());
+    }
+
+    /// The line itself, for those who print it otherwise.
+    pub fn line(self) -> String {
+        format!("{VERDICT} {} passed, {} failed", self.passed, self.failed)
+    }
+
+    /// Nothing for a line that is no verdict; an error for one that is broken.
+    pub fn parse(line: &str) -> Result<Option<Self>> {
+        let Some(verdict) = line.trim().strip_prefix(VERDICT) else {
+            return Ok(None);
+        };
+        let words: Vec<&str> = verdict.split_whitespace().collect();
+        match words[..] {
+            [passed, "passed,", failed, "failed"] => Ok(Some(Self {
+                passed: passed.parse()?,
+                failed: failed.parse()?,
+            })),
+            _ => bail!("odd verdict {verdict:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_read_as_it_was_written() {
+        let verdict = Verdict {
+            passed: 19,
+            failed: 1,
+        };
+        assert_eq!(Verdict::parse(&verdict.line()).ok(), Some(Some(verdict)));
+    }
+
+    #[test]
+    fn other_lines_are_none_and_half_a_verdict_is_an_error() {
+        assert_eq!(Verdict::parse("ok   hairpin 0.2 s").ok(), Some(None));
+        assert!(Verdict::parse("LAB VERDICT: 3 passed").is_err());
+        assert!(Verdict::parse("LAB VERDICT: x passed, 0 failed").is_err());
+    }
+}
