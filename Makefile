@@ -63,8 +63,9 @@ demo: ## See it work: under two minutes, no cluster, nothing left behind
 .PHONY: test-demo
 test-demo: build ## The demo in a guest, and as it runs on a kernel that has ip_vs
 	$(call phase,the demo)
-	@$(CARGO_TARGET_DIR)/debug/lab demo >/dev/null && echo '1 passed, 0 failed'
-	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel qemu -- $(CARGO_TARGET_DIR)/debug/lab demo | tail -n 1
+	@out=$$($(CARGO_TARGET_DIR)/debug/lab demo) || { echo "$$out"; exit 1; }; echo '1 passed, 0 failed'
+	@out=$$($(CARGO_TARGET_DIR)/debug/lab exec --kernel qemu -- $(CARGO_TARGET_DIR)/debug/lab demo) || \
+	  { echo "$$out"; exit 1; }; echo '1 passed, 0 failed'
 
 .PHONY: test-kernels
 test-kernels: ## The ipvsadm comparison and all scenarios on both kernels

@@ -19,10 +19,10 @@ use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
 use crate::dataplane::ipvs::IpvsDataplane;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
 use crate::inspect::modules;
-use crate::model::Scheduler;
+use crate::model::{Moment, Scheduler};
 use crate::resolve::{KERNEL_SCHEDULERS, Policy};
 use crate::sync::engine::EngineConfig;
-use crate::sync::{Board, Engine, Loop, Timing};
+use crate::sync::{Board, Clock, Engine, Loop, Timing};
 use crate::telemetry;
 
 /// Runs the agent.
@@ -98,7 +98,7 @@ async fn serve(
         board,
         timing,
         shutdown: shutdown.clone(),
-        started,
+        clock: clock(started),
     };
     let mut thread = tokio::task::spawn_blocking(move || kernel.run());
     let mut terminate = signal(SignalKind::terminate())?;
@@ -180,6 +180,11 @@ fn seed(name: &str) -> u64 {
 #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
 fn start_of_clock() -> Instant {
     Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+fn clock(started: Instant) -> Clock {
+    Box::new(move || Moment(Instant::now().saturating_duration_since(started)))
 }
 
 /// Enough that a list of 10,000 objects does not wait for each.

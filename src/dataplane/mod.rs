@@ -71,7 +71,7 @@ pub trait Dataplane {
     /// real server has been draining, and what we made ourselves.
     fn observe(
         &mut self,
-        previous: Option<Self::Observed>,
+        previous: Option<&Self::Observed>,
         now: Moment,
     ) -> Result<Self::Observed, Error>;
 

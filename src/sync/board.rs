@@ -27,6 +27,11 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// Whether a pass for it plans what has failed before, beside what has changed.
+    pub fn takes_all(self) -> bool {
+        matches!(self, Self::First | Self::Retry | Self::Audit)
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -272,8 +277,8 @@ impl Board {
         *last = now;
     }
 
-    /// After a pass, failed or not.
-    pub fn passed(&self, pass: &Pass, now: Moment) {
+    /// After a pass, failed or not. `pending`: something that failed waits for its retry.
+    pub fn passed(&self, pass: &Pass, pending: bool, now: Moment) {
         let seconds = pass.elapsed.as_secs_f64();
         self.duration
             .get_or_create(&ByTrigger {
@@ -291,7 +296,7 @@ impl Board {
         if pass.failed > 0 {
             let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
             health.failing = Some((since, pass.error.clone().unwrap_or_default()));
-        } else {
+        } else if !pending {
             health.synced_once = true;
             health.failing = None;
             health.last_good = Some(now);

@@ -26,8 +26,9 @@ impl Pace {
         }
     }
 
+    /// Never while a failure waits for its retry, which then is the audit too.
     pub fn audit_due(&self, now: Moment) -> bool {
-        now >= self.next_audit
+        now >= self.next_audit && self.next_retry.is_none_or(|at| now >= at)
     }
 
     pub fn retry_due(&self, now: Moment) -> bool {

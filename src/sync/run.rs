@@ -1,7 +1,7 @@
 //! The thread that owns the kernel: waits for events or time, then resolves, plans and applies.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +30,11 @@ pub struct Loop<D: Dataplane> {
     pub board: Arc<Board>,
     pub timing: Timing,
     pub shutdown: CancellationToken,
-    /// The start of the clock that `Moment` counts from.
-    pub started: Instant,
+    pub clock: Clock,
 }
+
+/// Tells the time. Handed in, so that the loop has none of its own.
+pub type Clock = Box<dyn Fn() -> Moment + Send>;
 
 /// What woke the loop.
 enum Wake {
@@ -52,7 +54,7 @@ impl<D: Dataplane> Loop<D> {
             return;
         };
         let mut pace = Pace::new(self.timing.audit_interval, self.now());
-        let mut scope = D::Scope::default();
+        let mut pending = D::Scope::default();
         let mut waiting_told = false;
         loop {
             let due = if self.engine.index().synced() {
@@ -78,7 +80,7 @@ impl<D: Dataplane> Loop<D> {
                 }
                 continue;
             }
-            self.turn(&mut pace, &mut scope);
+            self.turn(&mut pace, &mut pending);
         }
     }
 
@@ -111,76 +113,100 @@ impl<D: Dataplane> Loop<D> {
         }
     }
 
-    /// One turn: read what is due, resolve what is dirty, plan, apply.
-    fn turn(&mut self, pace: &mut Pace, scope: &mut D::Scope) {
+    /// One turn: read what is due, resolve what is dirty, plan, apply. What fails is kept in
+    /// `pending` and tried again by the retry; changes elsewhere do not wait for it.
+    fn turn(&mut self, pace: &mut Pace, pending: &mut D::Scope) {
         let now = self.now();
-        let retrying = pace.retry_due(now);
-        // While a failure waits for its retry, events wait with it.
-        if pace.failures() > 0 && !retrying {
+        // A kernel that has never been read cannot be planned for.
+        if self.engine.observed().is_none() && pace.failures() > 0 && !pace.retry_due(now) {
             return;
         }
-        let first = !self.engine.serving();
-        let trigger = match (first, pace.audit_due(now), retrying) {
-            (true, ..) => Trigger::First,
-            (_, true, _) => Trigger::Audit,
-            (_, _, true) => Trigger::Retry,
-            _ if pace.refresh_due(now) => Trigger::Drain,
-            _ => Trigger::Change,
-        };
+        let trigger = self.trigger(pace, now);
         let begun = self.now();
-        match self.read(trigger, pace) {
+        let mut scope = match self.read(trigger, pace) {
+            Ok(scope) => scope,
             Err(source) => {
-                pace.failed(now, self.timing.seed);
+                self.postpone(trigger, pace, now);
+                pace.draining(self.drains(), now);
                 self.report_failure(&source, pace);
                 return;
             }
-            Ok(read) => scope.extend(read),
+        };
+        if trigger == Trigger::First {
+            self.program_early(pending, begun);
         }
-        if first {
-            // The API server's own Service and cluster DNS: others depend on them to start.
-            let early = |name: &ObjectName| {
-                matches!(
-                    (&*name.namespace, &*name.name),
-                    ("default", "kubernetes") | ("kube-system", "kube-dns")
-                )
-            };
-            let resolution = self.engine.resolve_dirty(Some(&early));
-            self.tell(resolution.complaints);
-            let mut early_scope = resolution.scope;
-            early_scope.extend(D::Scope::base());
-            let steps = self.engine.plan(&early_scope, now);
-            let pass = self.apply(Trigger::First, resolution.services, steps, begun);
-            if pass.failed > 0 {
-                scope.extend(early_scope);
-            }
+        if trigger == Trigger::Audit && pace.failures() == 0 {
+            self.tell_drift(&self.engine.plan(&scope, now));
         }
         let resolution = self.engine.resolve_dirty(None);
         self.tell(resolution.complaints);
         scope.extend(resolution.scope);
-        if trigger == Trigger::First
-            && let Some(everything) = self.engine.everything()
-        {
-            scope.extend(everything);
+        if trigger == Trigger::First {
+            scope.extend(self.engine.everything().unwrap_or_default());
         }
-        let steps = self.engine.plan(scope, now);
+        if trigger.takes_all() {
+            scope.extend(std::mem::take(pending));
+        }
+        let steps = self.engine.plan(&scope, now);
         let pass = self.apply(trigger, resolution.services, steps, begun);
+        self.engine.set_serving();
         let now = self.now();
         if pass.failed > 0 {
-            pace.failed(now, self.timing.seed);
-        } else {
+            pending.extend(scope);
+            self.postpone(trigger, pace, now);
+        } else if trigger.takes_all() {
             pace.succeeded();
-            *scope = D::Scope::default();
-            self.engine.set_serving();
         }
         if pass.reobserve {
             pace.audit_soon();
         }
-        let draining = self
-            .engine
-            .observed()
-            .is_some_and(|observed| D::holdings(observed).draining > 0);
-        pace.draining(draining, now);
-        self.board.passed(&pass, now);
+        pace.draining(self.drains(), now);
+        self.board.passed(&pass, pace.failures() > 0, now);
+    }
+
+    /// A change that fails while a retry waits joins it, and does not put it off.
+    fn postpone(&self, trigger: Trigger, pace: &mut Pace, now: Moment) {
+        if trigger.takes_all() || pace.failures() == 0 {
+            pace.failed(now, self.timing.seed);
+        }
+    }
+
+    fn drains(&self) -> bool {
+        let observed = self.engine.observed();
+        observed.is_some_and(|observed| D::holdings(observed).draining > 0)
+    }
+
+    fn trigger(&self, pace: &Pace, now: Moment) -> Trigger {
+        if !self.engine.serving() {
+            Trigger::First
+        } else if pace.audit_due(now) {
+            Trigger::Audit
+        } else if pace.retry_due(now) {
+            Trigger::Retry
+        } else if pace.refresh_due(now) {
+            Trigger::Drain
+        } else {
+            Trigger::Change
+        }
+    }
+
+    /// The API server's own Service and cluster DNS: others depend on them to start.
+    fn program_early(&mut self, pending: &mut D::Scope, begun: Moment) {
+        let early = |name: &ObjectName| {
+            matches!(
+                (&*name.namespace, &*name.name),
+                ("default", "kubernetes") | ("kube-system", "kube-dns")
+            )
+        };
+        let resolution = self.engine.resolve_dirty(Some(&early));
+        self.tell(resolution.complaints);
+        let mut scope = resolution.scope;
+        scope.extend(D::Scope::base());
+        let steps = self.engine.plan(&scope, begun);
+        let pass = self.apply(Trigger::First, resolution.services, steps, begun);
+        if pass.failed > 0 {
+            pending.extend(scope);
+        }
     }
 
     /// Reads of the kernel what this turn needs to know, and gives the scope that it adds.
@@ -191,8 +217,8 @@ impl<D: Dataplane> Loop<D> {
             let addresses = self.dataplane.node_addresses()?;
             self.engine.set_node_port_addresses(addresses);
             self.engine.refresh_network();
-            let previous = self.engine.observed_mut().take();
-            let observed = self.dataplane.observe(previous, now)?;
+            // A failed read leaves the mirror as it was: changes go on with it.
+            let observed = self.dataplane.observe(self.engine.observed(), now)?;
             *self.engine.observed_mut() = Some(observed);
             pace.audited(now);
             if trigger != Trigger::First {
@@ -223,9 +249,6 @@ impl<D: Dataplane> Loop<D> {
             ..Pass::default()
         };
         if !steps.is_empty() {
-            if trigger == Trigger::Audit {
-                self.tell_drift(&steps);
-            }
             for step in &steps {
                 debug!(%step, "step");
             }
@@ -269,6 +292,9 @@ impl<D: Dataplane> Loop<D> {
 
     /// An audit that finds work has found somebody else's hand, or a mistake of ours.
     fn tell_drift(&self, steps: &[D::Step]) {
+        if steps.is_empty() {
+            return;
+        }
         let examples: Vec<String> = steps.iter().take(3).map(ToString::to_string).collect();
         warn!(
             steps = steps.len(),
@@ -297,12 +323,8 @@ impl<D: Dataplane> Loop<D> {
         self.board.failed(&text, self.now());
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the shell's clock, handed to the pure parts"
-    )]
     fn now(&self) -> Moment {
-        Moment(Instant::now().saturating_duration_since(self.started))
+        (self.clock)()
     }
 }
 
@@ -322,3 +344,6 @@ fn chain(error: &Error) -> String {
 const EVENTS_AT_ONCE: usize = 10_000;
 /// A broken subsystem fails every step alike; a few tell the story.
 const FAILURES_TOLD: usize = 5;
+
+#[cfg(test)]
+mod tests;

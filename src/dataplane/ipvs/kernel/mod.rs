@@ -80,7 +80,7 @@ impl Dataplane for IpvsDataplane {
         plan::plan(desired, target, observed, scope, now)
     }
 
-    fn observe(&mut self, previous: Option<Observed>, now: Moment) -> Result<Observed, Error> {
+    fn observe(&mut self, previous: Option<&Observed>, now: Moment) -> Result<Observed, Error> {
         observe::observe(self, previous, now)
     }
 

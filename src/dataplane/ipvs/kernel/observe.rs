@@ -23,10 +23,9 @@ use crate::routing::PolicyRule;
 /// Reads everything that is ours. `previous` lends what a kernel cannot tell.
 pub fn observe(
     plane: &mut IpvsDataplane,
-    previous: Option<Observed>,
+    previous: Option<&Observed>,
     _now: Moment,
 ) -> Result<Observed, Error> {
-    let previous = previous.unwrap_or_default();
     let mut observed = Observed::default();
     observed.base = base(plane)?;
     for &(set, family) in &observed.base.sets.clone() {
@@ -44,14 +43,14 @@ pub fn observe(
         .routes
         .routes(table)
         .map_err(|e| Error::new(format!("read the routes of table {table}"), e))?;
-    virtual_servers(plane, &previous, &mut observed)?;
+    virtual_servers(plane, previous, &mut observed)?;
     Ok(observed)
 }
 
 /// Virtual servers with their real servers, ours and foreign ones told apart.
 fn virtual_servers(
     plane: &mut IpvsDataplane,
-    previous: &Observed,
+    previous: Option<&Observed>,
     observed: &mut Observed,
 ) -> Result<(), Error> {
     let services = plane
@@ -67,12 +66,12 @@ fn virtual_servers(
             set: SetKind::Owned,
             element: Element::VipPort(vip),
         };
+        let known = previous.and_then(|previous| previous.virtual_servers.get(&vip));
         // Our own knowledge counts too: somebody may have flushed the set.
-        if !observed.members.contains(&owned) && !previous.virtual_servers.contains_key(&vip) {
+        if !observed.members.contains(&owned) && known.is_none() {
             observed.foreign.insert(vip);
             continue;
         }
-        let known = previous.virtual_servers.get(&vip);
         let mut real = match real_servers.remove(&ProcKey::from(entry.service.key)) {
             Some(real) => real,
             None => real_servers_of(plane, vip)?,
