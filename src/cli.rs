@@ -33,7 +33,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLES)]
+#[command(after_help = RUN_EXAMPLES, args_override_self = true)]
 pub struct RunArgs {
     #[command(flatten)]
     pub source: SourceArgs,

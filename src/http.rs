@@ -3,6 +3,7 @@
 //! `/healthz` and `/livez` on the health address (default `0.0.0.0:10256`); `/metrics`,
 //! `/proxyMode`, `/healthz` on the metrics address (default `127.0.0.1:10249`).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -37,6 +38,9 @@ struct HealthBody {
     healthy: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Sources that fail, with their errors. The node goes on serving what they told before.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sources: BTreeMap<String, String>,
 }
 
 /// Cannot serve at an address.
@@ -114,6 +118,7 @@ fn health(pages: &Pages, node_eligible: Option<bool>) -> Response {
         reason: health
             .failing
             .map(|(since, error)| format!("failing for {} s: {error}", now.since(since).as_secs())),
+        sources: pages.board.failing_sources(),
     };
     let status = if healthy {
         StatusCode::OK

@@ -7,7 +7,7 @@ use crate::cli::LogFormat;
 
 /// Starts logging. A filter that does not parse is told with what would.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -21,3 +21,8 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
     }
     Ok(())
 }
+
+/// Libraries that tell what the agent tells itself, or one line for each request. A filter that
+/// names one of them comes later and wins.
+const QUIET: &str =
+    "kube=error,kube_client=error,hyper=warn,hyper_util=warn,tower=warn,rustls=warn";

@@ -1,6 +1,7 @@
 //! What a source tells: changes of objects, and that it has told everything once.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use ipnet::IpNet;
 
@@ -30,4 +31,10 @@ pub enum Kind {
     EndpointSlices,
     Node,
     ServiceCidrs,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
 }

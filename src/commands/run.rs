@@ -61,7 +61,8 @@ async fn serve(
     dataplane: IpvsDataplane,
 ) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
-    let board = Arc::new(Board::new());
+    let sources = SourceBoard::default();
+    let board = Arc::new(Board::new(sources.clone()));
     let started = start_of_clock();
     let pages = Pages {
         board: board.clone(),
@@ -73,7 +74,6 @@ async fn serve(
     tokio::spawn(serve_metrics(metrics, pages, shutdown.clone()));
 
     let (events, receiver) = mpsc::channel::<Event>(EVENT_QUEUE);
-    let sources = SourceBoard::default();
     let node_name = args.source.node_name.clone();
     match args.source.manifests {
         Some(directory) => {

@@ -1,5 +1,6 @@
 //! What the loop tells the outside: metrics and health, in one place that HTTP reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::cluster::SourceBoard;
 use crate::dataplane::{Counters, Holdings};
 use crate::model::Moment;
 
@@ -81,9 +83,17 @@ struct ByOutcome {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySource {
+    source: String,
+}
+
 /// Metrics and health of one agent.
 pub struct Board {
     registry: Registry,
+    sources: SourceBoard,
+    source_listed: Family<BySource, Gauge>,
+    source_errors: Family<BySource, Gauge>,
     duration: Family<ByTrigger, Histogram>,
     steps: Family<ByOutcome, Counter>,
     events: Counter,
@@ -115,21 +125,29 @@ pub struct Health {
     pub last_good: Option<Moment>,
 }
 
-impl Default for Board {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Board {
-    /// A board with every metric registered and nothing on it yet.
-    pub fn new() -> Self {
+    /// A board with every metric registered and nothing on it yet, that also shows how the
+    /// sources are doing.
+    pub fn new(sources: SourceBoard) -> Self {
         let mut registry = Registry::default();
         let r = &mut registry;
         // 1 ms to 16 s, as kube-proxy's.
         let buckets = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
         let duration = Family::<ByTrigger, Histogram>::new_with_constructor(buckets);
         let board = Self {
+            sources,
+            source_listed: put(
+                r,
+                "ipvs_agent_source_listed",
+                "1 once a source has told all objects of a kind",
+                Family::default(),
+            ),
+            source_errors: put(
+                r,
+                "ipvs_agent_source_errors_in_a_row",
+                "Failures of a source since it last answered; 0 is well",
+                Family::default(),
+            ),
             duration: put(
                 r,
                 "ipvs_agent_sync_duration_seconds",
@@ -235,6 +253,15 @@ impl Board {
 
     /// All metrics in OpenMetrics text.
     pub fn metrics(&self) -> Result<String, fmt::Error> {
+        for (kind, state) in self.sources.states() {
+            let source = BySource {
+                source: kind.to_string(),
+            };
+            let listed = self.source_listed.get_or_create(&source);
+            listed.set(i64::from(state.listed));
+            let errors = self.source_errors.get_or_create(&source);
+            errors.set(i64::from(state.errors_in_a_row));
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
@@ -242,6 +269,16 @@ impl Board {
 
     pub fn health(&self) -> Health {
         lock(&self.health).clone()
+    }
+
+    /// Sources that fail now, each with its last error.
+    pub fn failing_sources(&self) -> BTreeMap<String, String> {
+        let states = self.sources.states().into_iter();
+        let failing = states.filter_map(|(kind, state)| {
+            let error = state.last_error?;
+            Some((kind.to_string(), error))
+        });
+        failing.collect()
     }
 
     pub fn events_taken(&self, count: usize) {

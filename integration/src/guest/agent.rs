@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// A running agent; killed when dropped.
 pub struct Agent {
@@ -59,6 +59,17 @@ impl Agent {
         let pid = rustix::process::Pid::from_raw(pid).context("no such process")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// An error with the end of its log if it has ended by itself.
+    pub fn demand_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(10)..].join("\n    ");
+            bail!("the agent of {} ended: {status}\n    {end}", self.node);
+        }
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         write_services(Path::new(&directory), services)?;
         let log = "/run/agent-n1.log";
         let _ = std::fs::remove_file(log);
-        let agent = Agent::start(
+        let mut agent = Agent::start(
             &lab.program,
             "n1",
             &[
@@ -40,6 +40,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         )?;
         let begun = Instant::now();
         eventually("everything is programmed", || {
+            agent.demand_alive()?;
             let metrics = metrics()?;
             let have = metrics
                 .get("ipvs_agent_real_servers")
@@ -127,7 +128,7 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
         );
         sh_in("n2", "ipvsadm -C")?;
         let _ = std::fs::remove_file("/run/agent-n3.log");
-        let agent = Agent::start(
+        let mut agent = Agent::start(
             &lab.program,
             "n3",
             &[
@@ -142,6 +143,7 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
             ],
         )?;
         eventually("n3 is programmed", || {
+            agent.demand_alive()?;
             let log = agent.log();
             let lines: Vec<&str> = log.lines().filter(|l| l.contains("synced")).collect();
             Ok(if lines.is_empty() {

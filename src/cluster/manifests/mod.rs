@@ -31,7 +31,12 @@ pub async fn run(directory: PathBuf, node_name: String, events: Sender<Event>, b
                 board.failed(Kind::Services, &text);
             }
             Ok(changed) => {
-                board.good(Kind::Services, true);
+                match complaint(&files) {
+                    None => board.good(Kind::Services, true),
+                    Some(complaint) => {
+                        board.failed(Kind::Services, &complaint);
+                    }
+                }
                 if changed || !listed {
                     let merged = merge(&files);
                     let changes = diff(&known, &merged, &node_name);
@@ -65,6 +70,17 @@ pub async fn run(directory: PathBuf, node_name: String, events: Sender<Event>, b
 struct File {
     seen: Option<(u64, SystemTime)>,
     objects: Objects,
+    /// Why it could not be read as it is now.
+    problem: Option<String>,
+}
+
+/// What is wrong with the files, for the board; it tells of it when it changes.
+fn complaint(files: &BTreeMap<PathBuf, File>) -> Option<String> {
+    let problems: Vec<&str> = files
+        .values()
+        .filter_map(|file| file.problem.as_deref())
+        .collect();
+    (!problems.is_empty()).then(|| format!("{}; the last good state stays", problems.join("; ")))
 }
 
 /// Reads files that changed. A broken one keeps its last good state.
@@ -86,34 +102,46 @@ fn scan(directory: &Path, files: &mut BTreeMap<PathBuf, File>) -> std::io::Resul
         }
         present.insert(path.clone());
         let file = files.entry(path.clone()).or_default();
-        let seen = Some((metadata.len(), metadata.modified()?));
+        let modified = metadata.modified()?;
+        let seen = Some((metadata.len(), modified));
         if file.seen == seen {
             continue;
         }
-        file.seen = seen;
+        // One changed a moment ago may change again without a new time: it is read once more.
+        file.seen = seen.filter(|_| is_settled(modified));
         // One unreadable file (no UTF-8, no permission) must not keep the others from being read.
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) => {
-                warn!(file = %path.display(), %error, "cannot read a manifest; its last good state stays");
-                continue;
-            }
-        };
-        match parse_file(&path.display().to_string(), &text) {
+        let read = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))
+            .and_then(|text| {
+                parse_file(&path.display().to_string(), &text).map_err(|error| error.to_string())
+            });
+        match read {
             Ok(objects) => {
-                for notice in &objects.notices {
-                    warn!(file = %path.display(), notice, "manifest");
+                file.problem = None;
+                if file.objects != objects {
+                    for notice in &objects.notices {
+                        warn!(file = %path.display(), notice, "manifest");
+                    }
+                    info!(file = %path.display(), services = objects.services.len(), slices = objects.slices.len(), "read");
+                    file.objects = objects;
+                    changed = true;
                 }
-                info!(file = %path.display(), services = objects.services.len(), slices = objects.slices.len(), "read");
-                file.objects = objects;
-                changed = true;
             }
-            Err(error) => warn!(%error, "broken manifest; its last good state stays"),
+            Err(problem) => file.problem = Some(problem),
         }
     }
     let before = files.len();
     files.retain(|path, _| present.contains(path));
     Ok(changed || files.len() != before)
+}
+
+/// Whether a file's time of change tells it from any later change. Times of one tick of the
+/// kernel's clock (at most 10 ms) are the same, and those of network file systems are coarser.
+#[expect(clippy::disallowed_methods, reason = "compared with a file's time")]
+fn is_settled(modified: SystemTime) -> bool {
+    SystemTime::now()
+        .duration_since(modified)
+        .is_ok_and(|age| age > SETTLED)
 }
 
 /// All files as one; of an object that two files have, the first by name wins.
@@ -195,6 +223,7 @@ fn changes<V: PartialEq>(
 }
 
 const POLL: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

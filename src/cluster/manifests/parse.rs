@@ -41,46 +41,107 @@ struct Header {
 pub fn parse_file(file: &str, text: &str) -> Result<Objects, ManifestError> {
     let mut found = Objects::default();
     for document in documents(text) {
-        read(file, &document, &mut found)?;
+        read(&document, &mut found).map_err(|fault| fault.in_file(file, document.before))?;
     }
     Ok(found)
 }
 
-/// The documents of a file, each with as many empty lines before it as it has lines before it
-/// there, so that a parser counts lines rightly.
-fn documents(text: &str) -> Vec<String> {
-    let mut documents = vec![String::new()];
-    for (number, line) in text.lines().enumerate() {
+/// A document and the number of lines before it in its file.
+struct Document {
+    before: u64,
+    text: String,
+}
+
+impl Document {
+    /// The line, from 1, of the first that says something.
+    fn first_line(&self) -> u64 {
+        let empty = self.text.lines().take_while(|line| !says_something(line));
+        empty.count() as u64 + 1
+    }
+}
+
+fn says_something(line: &str) -> bool {
+    !line.trim().is_empty() && !line.trim_start().starts_with('#')
+}
+
+fn documents(text: &str) -> Vec<Document> {
+    let mut documents = vec![Document {
+        before: 0,
+        text: String::new(),
+    }];
+    for (number, line) in (1..).zip(text.lines()) {
         if line == "---" || line.starts_with("--- ") {
-            documents.push("\n".repeat(number + 1));
+            documents.push(Document {
+                before: number,
+                text: String::new(),
+            });
         } else if let Some(document) = documents.last_mut() {
-            document.push_str(line);
-            document.push('\n');
+            document.text.push_str(line);
+            document.text.push('\n');
         }
     }
-    let says_something = |document: &String| {
-        document
-            .lines()
-            .any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-    };
-    documents.retain(says_something);
+    documents.retain(|document| document.text.lines().any(says_something));
     documents
 }
 
-fn read(file: &str, text: &str, found: &mut Objects) -> Result<(), ManifestError> {
-    let header: Header = typed(file, text)?;
+/// What is wrong in a document, at a line of it.
+struct Fault {
+    line: u64,
+    column: u64,
+    field: Option<String>,
+    message: String,
+}
+
+impl Fault {
+    fn missing(line: u64, field: &str, message: &str) -> Self {
+        Self {
+            line,
+            column: 1,
+            field: Some(field.to_owned()),
+            message: message.to_owned(),
+        }
+    }
+
+    /// An item of a list has lost its lines: the list's own line and the item's number tell.
+    fn of_item(self, number: usize, line: u64) -> Self {
+        let item = format!("items[{number}]");
+        Self {
+            line,
+            column: 1,
+            field: Some(match self.field {
+                Some(field) => format!("{item}.{field}"),
+                None => item,
+            }),
+            ..self
+        }
+    }
+
+    fn in_file(self, file: &str, lines_before: u64) -> ManifestError {
+        ManifestError {
+            file: file.to_owned(),
+            line: lines_before + self.line,
+            column: self.column,
+            field: self.field,
+            message: self.message,
+        }
+    }
+}
+
+fn read(document: &Document, found: &mut Objects) -> Result<(), Fault> {
+    let text = document.text.as_str();
+    let header: Header = typed(text)?;
     let mut problems: Vec<Problem> = Vec::new();
     match header.kind.as_deref() {
         Some("Service") => {
-            let object: objects::Service = typed(file, text)?;
-            let name = named(file, text, "Service", convert::object_name(&object))?;
+            let object: objects::Service = typed(text)?;
+            let name = named(document, "Service", convert::object_name(&object))?;
             let converted = convert::service(&object);
             problems = converted.problems;
             found.services.insert(name, converted.value.1);
         }
         Some("EndpointSlice") => {
-            let object: objects::EndpointSlice = typed(file, text)?;
-            let name = named(file, text, "EndpointSlice", convert::object_name(&object))?;
+            let object: objects::EndpointSlice = typed(text)?;
+            let name = named(document, "EndpointSlice", convert::object_name(&object))?;
             let converted = convert::endpoint_slice(&object);
             problems = converted.problems;
             match converted.value {
@@ -94,15 +155,15 @@ fn read(file: &str, text: &str, found: &mut Objects) -> Result<(), ManifestError
             }
         }
         Some("Endpoints") => {
-            let object: objects::Endpoints = typed(file, text)?;
-            named(file, text, "Endpoints", convert::object_name(&object))?;
+            let object: objects::Endpoints = typed(text)?;
+            named(document, "Endpoints", convert::object_name(&object))?;
             let converted = convert::endpoints(&object);
             problems = converted.problems;
             found.slices.extend(converted.value);
         }
         Some("Node") => {
-            let object: objects::Node = typed(file, text)?;
-            named(file, text, "Node", convert::object_name(&object))?;
+            let object: objects::Node = typed(text)?;
+            named(document, "Node", convert::object_name(&object))?;
             let converted = convert::node(&object);
             problems = converted.problems;
             found
@@ -114,20 +175,20 @@ fn read(file: &str, text: &str, found: &mut Objects) -> Result<(), ManifestError
             struct List {
                 items: Vec<serde_json::Value>,
             }
-            let list: List = typed(file, text)?;
-            for item in list.items {
-                // An item has lost its lines: the list's first line stands for it.
-                let first = text
-                    .lines()
-                    .take_while(|line| line.trim().is_empty())
-                    .count();
-                read(file, &format!("{}{item}", "\n".repeat(first)), found)?;
+            let list: List = typed(text)?;
+            let line = document.first_line();
+            for (number, item) in list.items.into_iter().enumerate() {
+                let item = Document {
+                    before: 0,
+                    text: item.to_string(),
+                };
+                read(&item, found).map_err(|fault| fault.of_item(number, line))?;
             }
         }
         Some(other) => found.notices.push(format!(
             "a {other} is left out: known are Service, EndpointSlice, Endpoints, Node and List"
         )),
-        None => return Err(missing(file, text, "kind", "is missing")),
+        None => return Err(Fault::missing(document.first_line(), "kind", "is missing")),
     }
     found
         .notices
@@ -135,35 +196,20 @@ fn read(file: &str, text: &str, found: &mut Objects) -> Result<(), ManifestError
     Ok(())
 }
 
-fn named(
-    file: &str,
-    text: &str,
-    kind: &str,
-    name: ObjectName,
-) -> Result<ObjectName, ManifestError> {
+fn named(document: &Document, kind: &str, name: ObjectName) -> Result<ObjectName, Fault> {
     if name.name.is_empty() {
         let message = format!("is missing in a {kind}");
-        return Err(missing(file, text, "metadata.name", &message));
+        return Err(Fault::missing(
+            document.first_line(),
+            "metadata.name",
+            &message,
+        ));
     }
     Ok(name)
 }
 
-fn missing(file: &str, text: &str, field: &str, message: &str) -> ManifestError {
-    let before = text
-        .lines()
-        .take_while(|line| line.trim().is_empty())
-        .count();
-    ManifestError {
-        file: file.to_owned(),
-        line: before as u64 + 1,
-        column: 1,
-        field: Some(field.to_owned()),
-        message: message.to_owned(),
-    }
-}
-
 /// One document as a type. JSON is YAML.
-fn typed<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ManifestError> {
+fn typed<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     let mut field = None;
     let result = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
         serde_path_to_error::deserialize::<_, T>(deserializer).map_err(|error| {
@@ -175,10 +221,9 @@ fn typed<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ManifestError
     result.map_err(|error| {
         let location = error.location();
         let message = error.without_snippet().to_string();
-        ManifestError {
-            file: file.to_owned(),
-            line: location.map_or(0, |location| location.line()),
-            column: location.map_or(0, |location| location.column()),
+        Fault {
+            line: location.map_or(1, |location| location.line()),
+            column: location.map_or(1, |location| location.column()),
             field,
             message: message.lines().next().unwrap_or_default().to_owned(),
         }

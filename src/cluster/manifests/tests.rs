@@ -50,6 +50,15 @@ fn a_broken_file_is_reported_by_file_line_and_field() {
 }
 
 #[test]
+fn a_broken_item_of_a_list_is_reported_by_its_number() {
+    let text = "kind: Node\nmetadata: {name: n1}\n---\n# a list\nkind: List\nitems:\n- {kind: Node, metadata: \
+                {name: n2}}\n- {kind: Service, metadata: {name: a}, spec: {ports: [{port: http}]}}\n";
+    let error = parse_file("list.yaml", text).unwrap_err();
+    assert_eq!(error.line, 5);
+    assert_eq!(error.field.as_deref(), Some("items[1].spec.ports[0].port"));
+}
+
+#[test]
 fn endpoints_and_lists_are_understood_and_other_kinds_left_out() {
     let text = "{\"kind\": \"List\", \"items\": [\
         {\"kind\": \"Endpoints\", \"metadata\": {\"name\": \"db\"}, \"subsets\": [{\"addresses\": \
@@ -86,6 +95,10 @@ fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
     std::fs::write(&path, "kind: [").unwrap();
     assert!(!scan(directory.path(), &mut files).unwrap());
     assert_eq!(merge(&files), good);
+    assert!(complaint(&files).unwrap().contains("web.yaml:1:"));
+    std::fs::write(&path, WEB).unwrap();
+    assert!(!scan(directory.path(), &mut files).unwrap());
+    assert_eq!((merge(&files), complaint(&files)), (good.clone(), None));
     std::fs::remove_file(&path).unwrap();
     assert!(scan(directory.path(), &mut files).unwrap());
     let events = diff(&good, &merge(&files), "n1");
@@ -96,6 +109,25 @@ fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
             Event::SliceDeleted(ObjectName::new("shop", "web-1")),
         ]
     );
+}
+
+#[test]
+fn a_change_of_the_same_length_within_one_tick_of_the_clock_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.yaml");
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let write = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(modified).unwrap();
+    };
+    let mut files = BTreeMap::new();
+    write(WEB);
+    assert!(scan(directory.path(), &mut files).unwrap());
+    write(&WEB.replace("30080", "30081"));
+    assert!(scan(directory.path(), &mut files).unwrap());
+    let service = &merge(&files).services[&ObjectName::new("shop", "web")];
+    assert_eq!(service.ports[0].node_port, 30081);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::cluster::Kind;
+use crate::cluster::{Kind, SourceBoard};
 use crate::dataplane::{ClusterNetwork, Counters, Holdings};
 use crate::model::{Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
 use crate::resolve::{Change, DesiredState, Policy};
@@ -165,7 +165,7 @@ impl Bench {
             dataplane: Tuples::default(),
             engine,
             events,
-            board: Arc::new(Board::new()),
+            board: Arc::new(Board::new(SourceBoard::default())),
             timing: Timing {
                 audit_interval: HOUR,
                 seed: 1,
