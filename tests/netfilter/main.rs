@@ -1,0 +1,12 @@
+//! The netfilter layer on the kernel of this machine, against the tools that others use: `ipset`,
+//! `iptables-save`, `iptables-restore` and `conntrack` say what is so.
+//!
+//! Every test works in network namespaces of its own and needs root; one that cannot run fails.
+//!
+//! * `namespace` the namespace and the tools in it
+//! * `sets`, `set_errors` the set client
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod namespace;
+mod set_errors;
+mod sets;

@@ -1,0 +1,273 @@
+//! What the set client writes `ipset` shows, and what `ipset` writes the client reads.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use ipvs_agent::model::{Family, Protocol, VipPort};
+use ipvs_agent::netfilter::ipset::{
+    Entry, IpsetClient, Outcome, SetCommand, SetHeader, SetName, SetSpec, SetType,
+};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use super::namespace::{feed, in_namespace, run};
+
+const TYPES: [SetType; 3] = [SetType::HashIpPort, SetType::HashIpPortIp, SetType::HashNet];
+const MANY: u32 = 20_000;
+
+pub fn name(text: &str) -> SetName {
+    text.parse().unwrap()
+}
+
+pub fn spec(set: &str, set_type: SetType, family: Family) -> SetSpec {
+    SetSpec {
+        name: name(set),
+        set_type,
+        family,
+        max_elements: 1 << 20,
+    }
+}
+
+/// Fails at the first command that failed.
+pub fn all_applied(outcomes: Vec<Outcome>) {
+    for outcome in outcomes {
+        assert!(matches!(outcome, Outcome::Applied), "{outcome:?}");
+    }
+}
+
+/// The value of a line such as `Type: hash:net` of `ipset list -t`.
+pub fn listed(set: &str, field: &str) -> String {
+    let text = run(&format!("ipset list -t {set}"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    line.unwrap_or_else(|| panic!("no {field} in {text}"))
+        .trim_start_matches([':', ' '])
+        .to_owned()
+}
+
+/// The entries of a set in the words of `ipset save`.
+fn saved(set: &str) -> BTreeSet<Entry> {
+    let text = run(&format!("ipset save {set}"));
+    let prefix = format!("add {set} ");
+    let entries = text.lines().filter_map(|line| line.strip_prefix(&prefix));
+    entries.map(read).collect()
+}
+
+/// `10.0.0.1,tcp:80`, `10.0.0.1,udp:53,10.0.0.2`, `10.0.0.0/8` or `10.0.0.1`.
+fn read(text: &str) -> Entry {
+    let parts: Vec<&str> = text.split(',').collect();
+    let vip = |addr: &str, tuple: &str| {
+        let (protocol, port) = tuple.split_once(':').unwrap();
+        VipPort {
+            addr: addr.parse().unwrap(),
+            protocol: protocol.parse().unwrap(),
+            port: port.parse().unwrap(),
+        }
+    };
+    match parts[..] {
+        [addr, tuple] => Entry::IpPort(vip(addr, tuple)),
+        [addr, tuple, source] => Entry::IpPortIp {
+            vip: vip(addr, tuple),
+            source: source.parse().unwrap(),
+        },
+        _ => Entry::Net(
+            text.parse()
+                .unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap())),
+        ),
+    }
+}
+
+/// An entry as `ipset add` takes it, in words of this test's own.
+fn words(entry: &Entry) -> String {
+    let tuple = |vip: &VipPort| {
+        let protocol = match vip.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        format!("{},{protocol}:{}", vip.addr, vip.port)
+    };
+    match entry {
+        Entry::IpPort(vip) => tuple(vip),
+        Entry::IpPortIp { vip, source } => format!("{},{source}", tuple(vip)),
+        Entry::Net(net) => format!("{}/{}", net.addr(), net.prefix_len()),
+    }
+}
+
+fn address(family: Family) -> BoxedStrategy<IpAddr> {
+    match family {
+        Family::V4 => any::<[u8; 4]>().prop_map(IpAddr::from).boxed(),
+        Family::V6 => any::<[u8; 16]>().prop_map(IpAddr::from).boxed(),
+    }
+}
+
+fn entry(set_type: SetType, family: Family) -> BoxedStrategy<Entry> {
+    let protocol = prop_oneof![
+        Just(Protocol::Tcp),
+        Just(Protocol::Udp),
+        Just(Protocol::Sctp)
+    ];
+    let vip =
+        (address(family), protocol, any::<u16>()).prop_map(|(addr, protocol, port)| VipPort {
+            addr,
+            protocol,
+            port,
+        });
+    match set_type {
+        SetType::HashIpPort => vip.prop_map(Entry::IpPort).boxed(),
+        SetType::HashIpPortIp => (vip, address(family))
+            .prop_map(|(vip, source)| Entry::IpPortIp { vip, source })
+            .boxed(),
+        SetType::HashNet => (address(family), 1..=family.host_prefix())
+            .prop_map(|(addr, length)| Entry::Net(IpNet::new(addr, length).unwrap().trunc()))
+            .boxed(),
+    }
+}
+
+/// Asks a property of generated entries of every set type, in one namespace.
+fn for_generated(property: impl Fn(SetType, Family, BTreeSet<Entry>, usize) + Sync) {
+    in_namespace(|| {
+        for (set_type, family) in TYPES
+            .into_iter()
+            .flat_map(|set_type| Family::ALL.map(|family| (set_type, family)))
+        {
+            let entries = prop::collection::btree_set(entry(set_type, family), 0..120);
+            let config = Config {
+                cases: 12,
+                failure_persistence: None,
+                ..Config::default()
+            };
+            TestRunner::new(config)
+                .run(&(entries, 0..120_usize), |(entries, rest)| {
+                    run("ipset destroy");
+                    property(set_type, family, entries, rest);
+                    Ok::<(), TestCaseError>(())
+                })
+                .unwrap();
+        }
+    });
+}
+
+#[test]
+fn every_set_is_made_as_asked_and_listed_as_ipset_lists_it() {
+    in_namespace(|| {
+        let mut client = IpsetClient::open().unwrap();
+        let mut expected = Vec::new();
+        for (set_type, type_name) in
+            TYPES
+                .into_iter()
+                .zip(["hash:ip,port", "hash:ip,port,ip", "hash:net"])
+        {
+            for (family, word) in [(Family::V4, "inet"), (Family::V6, "inet6")] {
+                let set = format!("IPVS-{word}-{}", type_name.replace([':', ','], "."));
+                let create = SetCommand::Create(spec(&set, set_type, family));
+                all_applied(client.batch(&[create]).unwrap());
+                assert_eq!(listed(&set, "Type"), type_name);
+                let header = format!("{} ", listed(&set, "Header"));
+                assert!(header.contains(&format!("family {word} ")), "{header}");
+                assert!(header.contains("maxelem 1048576 "), "{header}");
+                assert!(!header.contains("timeout"), "{header}");
+                if family == Family::V4 {
+                    run(&format!(
+                        "iptables -w -A INPUT -m set --match-set {set} src,src"
+                    ));
+                }
+                expected.push(SetHeader {
+                    references: listed(&set, "References").parse().unwrap(),
+                    name: set,
+                    type_name: type_name.to_owned(),
+                });
+            }
+        }
+        let mut sets = client.sets().unwrap();
+        sets.sort_by_key(|header| header.name.clone());
+        expected.sort_by_key(|header| header.name.clone());
+        assert_eq!(sets, expected);
+    });
+}
+
+#[test]
+fn what_the_client_adds_and_deletes_ipset_saves() {
+    for_generated(|set_type, family, entries, keep| {
+        let mut client = IpsetClient::open().unwrap();
+        let mut commands = vec![SetCommand::Create(spec("S", set_type, family))];
+        commands.extend(entries.iter().map(|e| SetCommand::Add(name("S"), *e)));
+        all_applied(client.batch(&commands).unwrap());
+        assert_eq!(saved("S"), entries);
+
+        let gone = entries.iter().skip(keep);
+        let commands: Vec<_> = gone.map(|e| SetCommand::Delete(name("S"), *e)).collect();
+        all_applied(client.batch(&commands).unwrap());
+        assert_eq!(saved("S"), entries.into_iter().take(keep).collect());
+        all_applied(client.batch(&[SetCommand::Destroy(name("S"))]).unwrap());
+        assert_eq!(run("ipset save"), "");
+    });
+}
+
+#[test]
+fn what_ipset_restores_the_client_reads() {
+    for_generated(|set_type, family, entries, _| {
+        let word = if family == Family::V6 {
+            "inet6"
+        } else {
+            "inet"
+        };
+        let mut text = format!("create S {set_type} family {word}\ncreate OTHER hash:ip\n");
+        text.push_str("add OTHER 192.0.2.77\n");
+        for entry in &entries {
+            let _ = writeln!(text, "add S {}", words(entry));
+        }
+        feed("ipset restore", &text);
+        let read = IpsetClient::open().unwrap().entries(&name("S")).unwrap();
+        assert_eq!(read.len(), entries.len(), "none twice");
+        assert_eq!(read.into_iter().collect::<BTreeSet<_>>(), entries);
+    });
+}
+
+#[test]
+fn twenty_thousand_entries_are_all_there_and_all_go() {
+    let tuple = |number: u32, family| {
+        let addr = match family {
+            Family::V4 => IpAddr::from(Ipv4Addr::from_bits(0x0a60_0000 + number)),
+            Family::V6 => IpAddr::from(Ipv6Addr::from_bits((0xfd << 120) + u128::from(number))),
+        };
+        VipPort {
+            addr,
+            protocol: Protocol::Tcp,
+            port: 443,
+        }
+    };
+    for set_type in TYPES {
+        in_namespace(move || {
+            let mut client = IpsetClient::open().unwrap();
+            for family in Family::ALL {
+                let entries: Vec<Entry> = (0..MANY)
+                    .map(|number| tuple(number, family))
+                    .map(|vip| match set_type {
+                        SetType::HashIpPort => Entry::IpPort(vip),
+                        SetType::HashIpPortIp => Entry::IpPortIp {
+                            vip,
+                            source: vip.addr,
+                        },
+                        SetType::HashNet => Entry::Net(IpNet::from(vip.addr)),
+                    })
+                    .collect();
+                let mut commands = vec![SetCommand::Create(spec("S", set_type, family))];
+                commands.extend(entries.iter().map(|e| SetCommand::Add(name("S"), *e)));
+                all_applied(client.batch(&commands).unwrap());
+                assert_eq!(listed("S", "Number of entries"), MANY.to_string());
+
+                let read: BTreeSet<Entry> =
+                    client.entries(&name("S")).unwrap().into_iter().collect();
+                assert!(read == entries.iter().copied().collect(), "dump and batch");
+                assert!(read == saved("S"), "dump and ipset save");
+
+                let gone = entries.iter().map(|e| SetCommand::Delete(name("S"), *e));
+                all_applied(client.batch(&gone.collect::<Vec<_>>()).unwrap());
+                assert_eq!(listed("S", "Number of entries"), "0");
+                all_applied(client.batch(&[SetCommand::Destroy(name("S"))]).unwrap());
+            }
+        });
+    }
+}
