@@ -178,3 +178,6 @@ const ATTR_IPADDR_IPV6: u16 = 2;
 
 /// `IPSET_FLAG_LIST_HEADER`
 const FLAG_LIST_HEADER: u32 = 1 << 2;
+
+#[cfg(test)]
+mod tests;

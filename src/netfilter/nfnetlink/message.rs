@@ -71,7 +71,7 @@ impl Request {
     }
 
     /// The finished message with its sequence number.
-    pub(super) fn finish(&self, sequence: u32) -> Vec<u8> {
+    pub(in crate::netfilter) fn finish(&self, sequence: u32) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         bytes[0..4].copy_from_slice(&length.to_ne_bytes());
