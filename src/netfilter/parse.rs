@@ -9,16 +9,18 @@ use super::ruleset::{CHAIN_PREFIX, Table};
 pub struct ObservedRules {
     /// Rules of each of our chains, as lines.
     pub chains: BTreeMap<(Table, String), Vec<String>>,
-    /// Jumps from base chains, sorted.
+    /// Rules of other chains that lead to ours, sorted.
     pub jumps: Vec<Jump>,
 }
 
-/// A jump from a base chain to one of ours, and how often it is there.
+/// A rule in a base chain, or in a chain of others, that leads to one of ours, and how often it is
+/// there. Our chain cannot be removed while there is one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Jump {
     pub table: Table,
     pub base: String,
-    pub chain: String,
+    /// The rule without the chain that it stands in: `-j IPVS-AGENT-INPUT`.
+    pub rule: String,
     pub count: usize,
 }
 
@@ -62,25 +64,31 @@ pub fn parse(text: &str) -> ObservedRules {
             if chain.starts_with(CHAIN_PREFIX) {
                 let lines = rules.chains.entry((table, chain.to_owned())).or_default();
                 lines.push(line.to_owned());
-            } else if let Some(to) = rest.strip_prefix("-j ").filter(|to| is_ours(to)) {
+            } else if leads_to_ours(rest) {
                 *jumps
-                    .entry((table, chain.to_owned(), to.to_owned()))
+                    .entry((table, chain.to_owned(), rest.to_owned()))
                     .or_default() += 1;
             }
         }
     }
     rules.jumps = jumps
         .into_iter()
-        .map(|((table, base, chain), count)| Jump {
+        .map(|((table, base, rule), count)| Jump {
             table,
             base,
-            chain,
+            rule,
             count,
         })
         .collect();
     rules
 }
 
-fn is_ours(chain: &str) -> bool {
-    chain.starts_with(CHAIN_PREFIX) && !chain.contains(' ')
+/// A jump (`-j`) or a goto (`-g`) to a chain is always the last of a rule; what a comment says in
+/// more than one word is in quotes.
+fn leads_to_ours(rule: &str) -> bool {
+    let mut words = rule.rsplit(' ');
+    words
+        .next()
+        .is_some_and(|to| to.starts_with(CHAIN_PREFIX) && !to.ends_with('"'))
+        && matches!(words.next(), Some("-j" | "-g"))
 }

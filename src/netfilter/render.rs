@@ -37,21 +37,21 @@ pub fn plan(desired: &[Chain], observed: &ObservedRules) -> Option<String> {
                 let _ = writeln!(lines, "{}", render_rule(chain.name, rule));
             }
         }
-        for jump in jumps {
-            let surplus = if wanted(jump) {
-                jump.count.saturating_sub(1)
-            } else {
-                jump.count
-            };
-            for _ in 0..surplus {
-                let _ = writeln!(lines, "-D {} -j {}", jump.base, jump.chain);
+        // A jump that is there more than once is made anew: which of them stands before the rules
+        // of others is not known.
+        for jump in jumps.filter(|jump| !wanted(jump) || jump.count > 1) {
+            for _ in 0..jump.count {
+                let _ = writeln!(lines, "-D {} {}", jump.base, jump.rule);
             }
         }
         for chain in &chains {
             if let Some(base) = chain.hook
-                && !observed.jumps.iter().any(|jump| is_hooked(chain, jump))
+                && !observed
+                    .jumps
+                    .iter()
+                    .any(|jump| is_hooked(chain, jump) && jump.count == 1)
             {
-                let _ = writeln!(lines, "-I {base} -j {}", chain.name);
+                let _ = writeln!(lines, "-I {base} {}", jump_to(chain));
             }
         }
         for name in stale {
@@ -80,7 +80,7 @@ pub fn expected(desired: &[Chain]) -> ObservedRules {
             rules.jumps.push(Jump {
                 table: chain.table,
                 base: base.to_owned(),
-                chain: chain.name.to_owned(),
+                rule: jump_to(chain),
                 count: 1,
             });
         }
@@ -90,7 +90,14 @@ pub fn expected(desired: &[Chain]) -> ObservedRules {
 }
 
 fn is_hooked(chain: &Chain, jump: &Jump) -> bool {
-    chain.table == jump.table && chain.hook == Some(jump.base.as_str()) && chain.name == jump.chain
+    chain.table == jump.table
+        && chain.hook == Some(jump.base.as_str())
+        && jump_to(chain) == jump.rule
+}
+
+/// The rule of a base chain that leads to one of ours, without the base chain's name.
+fn jump_to(chain: &Chain) -> String {
+    format!("-j {}", chain.name)
 }
 
 /// One rule as `iptables-save` prints it.
