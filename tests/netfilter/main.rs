@@ -5,8 +5,13 @@
 //!
 //! * `namespace` the namespace and the tools in it
 //! * `sets`, `set_errors` the set client
+//! * `rules`, `repair` the rules, with both variants of iptables
+//! * `flows` deletion of conntrack entries
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod flows;
 mod namespace;
+mod repair;
+mod rules;
 mod set_errors;
 mod sets;

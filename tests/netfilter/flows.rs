@@ -1,0 +1,284 @@
+//! Of the conntrack table exactly the picked flows go; `conntrack` makes the flows and tells what
+//! is left.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use ipvs_agent::model::{Family, Protocol};
+use ipvs_agent::netfilter::conntrack::{ConntrackClient, Flow, Tuple};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use super::namespace::{feed, in_namespace, run};
+
+const PROTOCOLS: [(Protocol, &str); 3] = [
+    (Protocol::Tcp, "tcp"),
+    (Protocol::Udp, "udp"),
+    (Protocol::Sctp, "sctp"),
+];
+
+/// One line of `conntrack -L -o extended`, without the seconds that are left.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Line(String);
+
+impl Line {
+    /// What it says about a flow, if it is of that family and protocol.
+    fn flow(&self, family: Family, protocol: &str) -> Option<Flow> {
+        let mut words = self.0.split_whitespace();
+        let of_family = match family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        if words.next()? != of_family || words.nth(1)? != protocol {
+            return None;
+        }
+        // Each key is there twice: first of the original direction, then of the answers.
+        let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            values.entry(key).or_default().push(value);
+        }
+        let tuple = |way: usize| Tuple {
+            src: values["src"][way].parse().unwrap(),
+            dst: values["dst"][way].parse().unwrap(),
+            src_port: values["sport"][way].parse().unwrap(),
+            dst_port: values["dport"][way].parse().unwrap(),
+        };
+        Some(Flow {
+            original: tuple(0),
+            reply: tuple(1),
+        })
+    }
+}
+
+/// The table of both families, sorted.
+fn table() -> Vec<Line> {
+    let mut lines = Vec::new();
+    for family in ["ipv4", "ipv6"] {
+        let text = run(&format!("conntrack -L -f {family} -o extended"));
+        for line in text.lines().filter(|line| line.starts_with(family)) {
+            let mut words: Vec<&str> = line.split_whitespace().collect();
+            words.remove(4);
+            lines.push(Line(words.join(" ")));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// A flow in the words of `conntrack -I`, by way of its standard input.
+fn insert(text: &mut String, protocol: &str, from: (&str, u16), to: (&str, u16), rest: &str) {
+    let state = match protocol {
+        "tcp" => "--state ESTABLISHED",
+        "sctp" => "--state ESTABLISHED --orig-vtag 1 --reply-vtag 2",
+        _ => "-u SEEN_REPLY",
+    };
+    let ((src, sport), (dst, dport)) = (from, to);
+    let _ = writeln!(
+        text,
+        "-I -p {protocol} -s {src} -d {dst} --sport {sport} --dport {dport} -t 3600 {state} {rest}"
+    );
+}
+
+fn load(text: &str) {
+    feed("conntrack -R -", text);
+}
+
+/// Clients of three Services, translated to real servers or not, in all protocols and families;
+/// pings; one client in a conntrack zone of its own.
+fn populate() -> Vec<Line> {
+    let mut text = String::new();
+    for (_, protocol) in PROTOCOLS {
+        for (client, vips, real) in [
+            ("10.1.0.1", ["10.96.0.10", "10.96.0.11"], "10.2.0.1:5353"),
+            ("10.1.0.2", ["10.96.0.10", "10.1.0.1"], "10.2.0.2:53"),
+            (
+                "fd00:1::1",
+                ["fd00:96::a", "fd00:96::b"],
+                "[fd00:2::1]:5353",
+            ),
+            ("fd00:1::2", ["fd00:96::a", "fd00:1::1"], "[fd00:2::2]:53"),
+        ] {
+            for vip in vips {
+                for port in [53, 80] {
+                    let nat = format!("--dst-nat {real}");
+                    insert(&mut text, protocol, (client, 4000), (vip, port), &nat);
+                    insert(&mut text, protocol, (client, 4001), (vip, port), "");
+                }
+            }
+            insert(&mut text, protocol, (client, 4000), (vips[0], 53), "-w 7");
+        }
+    }
+    for (protocol, src, dst, kind) in [
+        ("icmp", "10.1.0.1", "10.96.0.10", 8),
+        ("icmpv6", "fd00:1::1", "fd00:96::a", 128),
+    ] {
+        let _ = writeln!(
+            text,
+            "-I -p {protocol} -s {src} -d {dst} --icmp{}-type {kind} --icmp{}-code 0 \
+             --icmp{}-id 53 -t 3600",
+            if protocol == "icmp" { "" } else { "v6" },
+            if protocol == "icmp" { "" } else { "v6" },
+            if protocol == "icmp" { "" } else { "v6" }
+        );
+    }
+    load(&text);
+    let lines = table();
+    assert_eq!(lines.len(), text.lines().count(), "all were made");
+    lines
+}
+
+fn sorted(flows: &[Flow]) -> Vec<String> {
+    let mut texts: Vec<String> = flows.iter().map(|flow| format!("{flow:?}")).collect();
+    texts.sort();
+    texts
+}
+
+/// Deletes what `stale` picks and compares what it was shown, what it was told and what is left
+/// with what `conntrack` said before.
+fn deletes(
+    family: Family,
+    protocol: (Protocol, &str),
+    before: &[Line],
+    stale: &dyn Fn(&Flow) -> bool,
+) {
+    let of = |line: &Line| line.flow(family, protocol.1);
+    let expected: Vec<Flow> = before.iter().filter_map(of).collect();
+    let left: Vec<Line> = before
+        .iter()
+        .filter(|line| !of(line).is_some_and(|flow| stale(&flow)))
+        .cloned()
+        .collect();
+    let mut shown = Vec::new();
+    let deleted = ConntrackClient::open()
+        .unwrap()
+        .delete_where(family, protocol.0, &mut |flow| {
+            shown.push(*flow);
+            stale(flow)
+        })
+        .unwrap();
+    assert_eq!(sorted(&shown), sorted(&expected));
+    assert_eq!(deleted, before.len() - left.len());
+    assert_eq!(table(), left);
+}
+
+#[test]
+fn the_flows_of_one_service_and_one_real_server_go_and_no_others() {
+    in_namespace(|| {
+        for (family, vip, real) in [
+            (Family::V4, "10.96.0.10", "10.2.0.1"),
+            (Family::V6, "fd00:96::a", "fd00:2::1"),
+        ] {
+            let (vip, real): (IpAddr, IpAddr) = (vip.parse().unwrap(), real.parse().unwrap());
+            for protocol in PROTOCOLS {
+                // The tool translates no SCTP ports.
+                let port = if protocol.1 == "sctp" { 53 } else { 5353 };
+                run("conntrack -F");
+                let before = populate();
+                let of_vip = |flow: &Flow| flow.original.dst == vip && flow.original.dst_port == 53;
+                deletes(family, protocol, &before, &|flow| {
+                    of_vip(flow) && flow.reply.src == real && flow.reply.src_port == port
+                });
+                assert_eq!(before.len() - table().len(), 1);
+                let before = table();
+                deletes(family, protocol, &before, &of_vip);
+                assert_eq!(before.len() - table().len(), 5);
+                deletes(family, protocol, &table(), &|_| false);
+                deletes(family, protocol, &table(), &|_| true);
+            }
+        }
+    });
+}
+
+#[test]
+fn any_choice_of_flows_goes_and_no_others() {
+    in_namespace(|| {
+        let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+        let protocol = prop::sample::select(PROTOCOLS.to_vec());
+        let config = Config {
+            cases: 16,
+            failure_persistence: None,
+            ..Config::default()
+        };
+        TestRunner::new(config)
+            .run(
+                &(family, protocol, any::<u64>()),
+                |(family, protocol, choice)| {
+                    run("conntrack -F");
+                    // The same flow is always chosen alike, in whichever zone.
+                    deletes(family, protocol, &populate(), &|flow| {
+                        let sum: u64 = format!("{flow:?}").bytes().map(u64::from).sum();
+                        choice >> (sum % 64) & 1 == 1
+                    });
+                    Ok::<(), TestCaseError>(())
+                },
+            )
+            .unwrap();
+    });
+}
+
+#[test]
+fn thousands_of_flows_are_all_seen_and_half_of_them_go() {
+    in_namespace(|| {
+        let mut text = String::new();
+        for port in 1..=5000 {
+            let to = ("10.96.0.10", 53);
+            insert(
+                &mut text,
+                "udp",
+                ("10.1.0.1", port),
+                to,
+                "--dst-nat 10.2.0.1:53",
+            );
+        }
+        load(&text);
+        let before = table();
+        assert_eq!(before.len(), 5000);
+        let odd = |flow: &Flow| flow.original.src_port % 2 == 1;
+        deletes(Family::V4, (Protocol::Udp, "udp"), &before, &odd);
+        assert_eq!(table().len(), 2500);
+    });
+}
+
+#[test]
+fn a_flow_that_ends_meanwhile_is_no_error() {
+    in_namespace(|| {
+        let before = populate();
+        let mut client = ConntrackClient::open().unwrap();
+        let mut picked = 0;
+        client
+            .delete_where(Family::V4, Protocol::Udp, &mut |_| {
+                picked += 1;
+                if picked == 1 {
+                    run("conntrack -D -f ipv4 -p udp");
+                }
+                true
+            })
+            .unwrap();
+        let is_udp = |line: &&Line| line.flow(Family::V4, "udp").is_some();
+        assert!(picked > 0);
+        let others: Vec<Line> = before
+            .iter()
+            .filter(|line| !is_udp(line))
+            .cloned()
+            .collect();
+        assert_eq!(table(), others);
+    });
+}
+
+#[test]
+fn an_empty_table_and_other_namespaces_are_left_alone() {
+    in_namespace(|| {
+        let before = populate();
+        in_namespace(|| {
+            let mut client = ConntrackClient::open().unwrap();
+            for family in Family::ALL {
+                for (protocol, _) in PROTOCOLS {
+                    let deleted = client.delete_where(family, protocol, &mut |_| true);
+                    assert_eq!(deleted.unwrap(), 0);
+                }
+            }
+        });
+        assert_eq!(table(), before);
+    });
+}
