@@ -54,6 +54,13 @@ test-parity: build ## ipvs-sys against ipvsadm on a real kernel
 	$(call phase,ipvs-sys and ipvsadm side by side)
 	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity 1 8
 
+.PHONY: test-rules
+test-rules: build ## The rules that ask IPVS, through both variants of iptables, in the QEMU guest
+	$(call phase,rules that ask IPVS)
+	@set -o pipefail; cargo test --quiet -p ipvs-agent --test netfilter \
+	  --config 'target."cfg(unix)".runner = ["$(CARGO_TARGET_DIR)/debug/lab", "exec", "--kernel", "qemu", "--"]' \
+	  -- --ignored | grep -v '^test result'
+
 .PHONY: demo
 demo: ## See it work: under two minutes, no cluster, nothing left behind
 	@integration/setup/packages.sh
@@ -70,7 +77,7 @@ test-demo: build ## The demo in a guest, and as it runs on a kernel that has ip_
 .PHONY: test-kernels
 test-kernels: ## The ipvsadm comparison and all scenarios on both kernels
 	@$(MAKE) --no-print-directory test-parity test-kernel KERNEL=uml
-	@$(MAKE) --no-print-directory test-kernel KERNEL=qemu
+	@$(MAKE) --no-print-directory test-rules test-kernel KERNEL=qemu
 
 .PHONY: test
 test: ## Everything, as continuous integration runs it
