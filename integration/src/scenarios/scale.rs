@@ -142,22 +142,20 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
                 "1h",
             ],
         )?;
+        let mut line = String::new();
         eventually("n3 is programmed", || {
             agent.demand_alive()?;
             let log = agent.log();
-            let lines: Vec<&str> = log.lines().filter(|l| l.contains("synced")).collect();
-            Ok(if lines.is_empty() {
+            let whole = log
+                .lines()
+                .find(|line| line.contains(" services=5000 steps="));
+            line = whole.unwrap_or_default().to_owned();
+            Ok(if line.is_empty() {
                 Err("not yet".to_owned())
             } else {
                 Ok(())
             })
         })?;
-        let line = agent
-            .log()
-            .lines()
-            .find(|l| l.contains("synced"))
-            .unwrap_or_default()
-            .to_owned();
         println!("    ipvs-agent, round {round}: {line}");
         drop(agent);
         lab.agent_command("n3", "cleanup")?;

@@ -187,7 +187,7 @@ fn release_late(steps: &mut Vec<Step>, target: &Target, observed: &Observed) {
             _ => None,
         })
         .collect();
-    let mut released: Vec<Member> = removed
+    let mut released: BTreeSet<Member> = removed
         .iter()
         .map(|vip| Member {
             set: SetKind::Owned,
@@ -197,7 +197,7 @@ fn release_late(steps: &mut Vec<Step>, target: &Target, observed: &Observed) {
         .collect();
     steps.retain(|step| match step {
         Step::DelMember(member) if member.set == SetKind::Owned => {
-            released.retain(|other| other != member);
+            released.remove(member);
             member.vip().is_none_or(|vip| {
                 removed.contains(&vip) || !observed.virtual_servers.contains_key(&vip)
             })
