@@ -24,20 +24,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         write_services(Path::new(&directory), services)?;
         let log = "/run/agent-n1.log";
         let _ = std::fs::remove_file(log);
-        let mut agent = Agent::start(
-            &lab.program,
-            "n1",
-            &[
-                "--manifests",
-                &directory,
-                "--service-cidr",
-                "10.96.0.0/16",
-                "--log",
-                "info",
-                "--audit-interval",
-                "1h",
-            ],
-        )?;
+        let mut agent = start(lab, "n1", &directory)?;
         let begun = Instant::now();
         eventually("everything is programmed", || {
             agent.demand_alive()?;
@@ -128,20 +115,7 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
         );
         sh_in("n2", "ipvsadm -C")?;
         let _ = std::fs::remove_file("/run/agent-n3.log");
-        let mut agent = Agent::start(
-            &lab.program,
-            "n3",
-            &[
-                "--manifests",
-                "/run/scale-5000",
-                "--service-cidr",
-                "10.96.0.0/16",
-                "--log",
-                "info",
-                "--audit-interval",
-                "1h",
-            ],
-        )?;
+        let mut agent = start(lab, "n3", "/run/scale-5000")?;
         let mut line = String::new();
         eventually("n3 is programmed", || {
             agent.demand_alive()?;
@@ -161,6 +135,12 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
         lab.agent_command("n3", "cleanup")?;
     }
     Ok(())
+}
+
+fn start(lab: &Lab, node: &str, directory: &str) -> Result<Agent> {
+    let source = ["--manifests", directory, "--service-cidr", "10.96.0.0/16"];
+    let quiet = ["--log", "info", "--audit-interval", "1h"];
+    Agent::start(&lab.program, node, &[source, quiet].concat())
 }
 
 fn write_services(directory: &Path, count: usize) -> Result<()> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::Sender;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::board::SourceBoard;
 use super::event::{Event, Kind};
@@ -25,7 +25,15 @@ pub async fn run(directory: PathBuf, node_name: String, events: Sender<Event>, b
     let mut known = Objects::default();
     let mut listed = false;
     while !events.is_closed() {
-        match scan(&directory, &mut files) {
+        // Large files take long to parse; health checks are answered meanwhile.
+        let (path, mut held) = (directory.clone(), std::mem::take(&mut files));
+        let read = tokio::task::spawn_blocking(move || (scan(&path, &mut held), held));
+        let Ok((result, held)) = read.await else {
+            error!("reading the manifests panicked");
+            return;
+        };
+        files = held;
+        match result {
             Err(error) => {
                 let text = format!("cannot read {}: {error}", directory.display());
                 board.failed(Kind::Services, &text);
