@@ -1,5 +1,7 @@
 //! Imports go one way: what `docs/design.md` says of each folder is what its files do.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
