@@ -120,11 +120,13 @@ impl NfnlSocket {
                     continue;
                 }
                 match reply.kind {
-                    NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => match error_of(&reply).ok_or(WireError::Malformed)? {
-                        0 => return Ok(()),
-                        error => return Err(WireError::Refused(error)),
-                    },
+                    // A dump that fails midway ends like a whole one, but for its number.
+                    NLMSG_DONE | NLMSG_ERROR => {
+                        match error_of(&reply).ok_or(WireError::Malformed)? {
+                            0 => return Ok(()),
+                            error => return Err(WireError::Refused(error)),
+                        }
+                    }
                     _ => each(
                         reply
                             .payload
