@@ -142,6 +142,8 @@ fn an_entry_of_another_kind_is_refused_and_its_neighbours_are_not() {
             .map(|outcome| matches!(outcome, Outcome::Failed(_)))
             .collect();
         assert_eq!(failed, [false, false, true, false, true, true, false]);
+        let error = refused(&mut client, &add(tuple("[fd00::1]:80/TCP")));
+        assert!(error.to_string().contains("another family"), "{error}");
         let text = run("ipset save S");
         let mut added: Vec<&str> = text.lines().filter(|l| l.starts_with("add")).collect();
         added.sort_unstable();
@@ -169,6 +171,25 @@ fn twenty_thousand_refusals_are_all_told() {
         let create = SetCommand::Create(spec("S", SetType::HashNet, Family::V6));
         all_applied(client.batch(&[create]).unwrap());
         assert_eq!(client.sets().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn two_hundred_sets_are_all_listed() {
+    in_namespace(|| {
+        let mut names: Vec<String> = (0..200)
+            .map(|n| format!("a-name-of-some-length-{n}"))
+            .collect();
+        let text: String = names
+            .iter()
+            .map(|set| format!("create {set} hash:ip\nadd {set} 192.0.2.1\n"))
+            .collect();
+        feed("ipset restore", &text);
+        let sets = IpsetClient::open().unwrap().sets().unwrap();
+        let mut found: Vec<String> = sets.into_iter().map(|set| set.name).collect();
+        found.sort();
+        names.sort();
+        assert_eq!(found, names);
     });
 }
 

@@ -64,7 +64,9 @@ impl Error {
 /// `enum ipset_errno` of `ip_set.h`; below 4096 it is an errno.
 fn explain(code: i32) -> String {
     match code {
-        ERR_PROTOCOL => "the kernel does not speak this version of the protocol".to_owned(),
+        ERR_PROTOCOL => {
+            "the set is of another family, or the kernel speaks another protocol version".to_owned()
+        }
         ERR_FIND_TYPE => "this kernel has no such set type; load its ip_set module".to_owned(),
         ERR_BUSY => "the set is in use by a rule or another set".to_owned(),
         ERR_TYPE_MISMATCH => "the entry does not fit the set's type".to_owned(),
