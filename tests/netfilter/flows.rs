@@ -267,6 +267,38 @@ fn a_flow_that_ends_meanwhile_is_no_error() {
 }
 
 #[test]
+fn a_flow_that_was_made_anew_meanwhile_stays() {
+    const FLOW: &str = "-p udp -s 10.1.0.1 -d 10.96.0.10 --sport 4000 --dport 53";
+    let id = || {
+        let text = run("conntrack -L -p udp -s 10.1.0.1 -o id");
+        text.split_whitespace()
+            .find(|word| word.starts_with("id="))
+            .unwrap()
+            .to_owned()
+    };
+    in_namespace(|| {
+        run(&format!("conntrack -I {FLOW} -t 3600"));
+        let before = id();
+        let mut client = ConntrackClient::open().unwrap();
+        let mut others = 1..;
+        client
+            .delete_where(Family::V4, Protocol::Udp, &mut |_| {
+                // The id comes from the entry's place in memory, which others must take first.
+                while id() == before {
+                    let mut text = format!("-D {FLOW}\n");
+                    for port in others.by_ref().take(50) {
+                        insert(&mut text, "udp", ("10.9.0.1", port), ("10.9.0.2", 53), "");
+                    }
+                    load(&format!("{text}-I {FLOW} -t 3600\n"));
+                }
+                true
+            })
+            .unwrap();
+        assert_ne!(id(), before);
+    });
+}
+
+#[test]
 fn an_empty_table_and_other_namespaces_are_left_alone() {
     in_namespace(|| {
         let before = populate();

@@ -45,6 +45,7 @@ fn populate(tables: Tables, chains: &[Chain]) {
         tables.restore(&format!(
             "*{table}\n-A {base} -m comment --comment \"-j IPVS-AGENT-INPUT\" -j cali-FIRST\n\
              -A {base} -p tcp -m tcp --dport 22 -m comment --comment \":IPVS-AGENT-X - [0:0]\" -j RETURN\n\
+             -A {base} -m comment --comment \"not -j IPVS-AGENT-INPUT\"\n\
              -A {base} -j IPVS-AGENTS\nCOMMIT\n"
         ));
     }
