@@ -5,16 +5,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// Tries until `condition` holds; its last complaint is the error.
-pub fn eventually(
+pub fn eventually(what: &str, condition: impl FnMut() -> Result<Result<(), String>>) -> Result<()> {
+    eventually_within(LIMIT, what, condition)
+}
+
+/// The same with a bound of its own, for what is large.
+pub fn eventually_within(
+    limit: Duration,
     what: &str,
     mut condition: impl FnMut() -> Result<Result<(), String>>,
 ) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit;
     loop {
         match condition()? {
             Ok(()) => return Ok(()),
             Err(complaint) if Instant::now() > deadline => {
-                bail!("{what}: not within {} s: {complaint}", LIMIT.as_secs());
+                bail!("{what}: not within {} s: {complaint}", limit.as_secs());
             }
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }

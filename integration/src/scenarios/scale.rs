@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::io::Read;
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,7 +14,7 @@ use super::Lab;
 use crate::guest::agent::Agent;
 use crate::guest::namespace::inside;
 use crate::guest::sh_in;
-use crate::guest::wait::eventually;
+use crate::guest::wait::eventually_within;
 
 pub fn scale(lab: &mut Lab) -> Result<()> {
     let mut costs = Vec::new();
@@ -26,7 +26,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         let _ = std::fs::remove_file(log);
         let mut agent = start(lab, "n1", &directory)?;
         let begun = Instant::now();
-        eventually("everything is programmed", || {
+        eventually_within(LIMIT, "everything is programmed", || {
             agent.demand_alive()?;
             let metrics = metrics()?;
             let have = metrics
@@ -55,7 +55,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         let last = services - 1;
         std::fs::write(format!("{directory}/one.yaml"), slice(last, 250))?;
         std::fs::remove_file(format!("{directory}/last.yaml"))?;
-        eventually("the change is programmed", || {
+        eventually_within(LIMIT, "the change is programmed", || {
             let list = sh_in("n1", "cat /proc/net/ip_vs")?;
             // 10.200.x.250 in hexadecimal.
             Ok(if list.contains("FA:1F90") {
@@ -64,7 +64,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
                 Err("not yet".to_owned())
             })
         })?;
-        eventually("its pass is counted", || {
+        eventually_within(LIMIT, "its pass is counted", || {
             let now = metrics()?;
             let key = "ipvs_agent_netlink_messages_total";
             Ok(if now.get(key) > before.get(key) {
@@ -117,7 +117,7 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
         let _ = std::fs::remove_file("/run/agent-n3.log");
         let mut agent = start(lab, "n3", "/run/scale-5000")?;
         let mut line = String::new();
-        eventually("n3 is programmed", || {
+        eventually_within(LIMIT, "n3 is programmed", || {
             agent.demand_alive()?;
             let log = agent.log();
             let whole = log
@@ -214,3 +214,6 @@ fn memory(pid: u32) -> Result<String> {
         .collect::<Vec<_>>()
         .join(", "))
 }
+
+/// An emulated kernel takes long to parse a large manifest.
+const LIMIT: Duration = Duration::from_secs(300);
