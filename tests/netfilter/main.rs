@@ -6,9 +6,10 @@
 //! * `namespace` the namespace and the tools in it
 //! * `sets`, `set_errors` the set client
 //! * `rules`, `repair` the rules, with both variants of iptables
-//! * `flows` deletion of conntrack entries
+//! * `flow_table`, `flows` deletion of conntrack entries
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod flow_table;
 mod flows;
 mod namespace;
 mod repair;
