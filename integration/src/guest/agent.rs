@@ -1,23 +1,25 @@
 //! An agent in a node.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::http::metrics;
+use super::wait::eventually;
+
 /// A running agent; killed when dropped.
 pub struct Agent {
     pub node: String,
-    log: PathBuf,
     child: Child,
 }
 
 impl Agent {
     /// Starts an agent in a node's namespace. Its log goes on where an earlier one's ended.
     pub fn start(program: &Path, node: &str, args: &[&str]) -> Result<Self> {
-        let log = PathBuf::from(format!("/run/agent-{node}.log"));
-        let file = File::options().create(true).append(true).open(&log)?;
+        let log = log_path(node);
+        let file = File::options().create(true).append(true).open(log)?;
         let child = Command::new("ip")
             .args(["netns", "exec", node])
             .arg(program)
@@ -41,7 +43,6 @@ impl Agent {
             .context("cannot start the agent")?;
         Ok(Self {
             node: node.to_owned(),
-            log,
             child,
         })
     }
@@ -77,9 +78,23 @@ impl Agent {
         self.child.id()
     }
 
-    /// All that it has logged.
+    /// All that it and those before it in its node have logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        log_of(&self.node)
+    }
+
+    /// Waits until this agent has done its first sync. The log does not tell that: a sync that finds
+    /// everything in place says nothing.
+    pub fn synced(&mut self) -> Result<()> {
+        eventually(&format!("the agent of {} has synced", self.node), || {
+            self.demand_alive()?;
+            let metrics = metrics(&self.node)?;
+            let last = metrics.get("kubeproxy_sync_proxy_rules_last_timestamp_seconds");
+            Ok(match last {
+                Some(seconds) if *seconds > 0.0 => Ok(()),
+                other => Err(format!("its last sync is {other:?}")),
+            })
+        })
     }
 }
 
@@ -87,4 +102,18 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// All that the agents of a node have logged.
+pub fn log_of(node: &str) -> String {
+    std::fs::read_to_string(log_path(node)).unwrap_or_default()
+}
+
+/// Forgets it.
+pub fn forget_log(node: &str) {
+    let _ = std::fs::remove_file(log_path(node));
+}
+
+fn log_path(node: &str) -> String {
+    format!("/run/agent-{node}.log")
 }

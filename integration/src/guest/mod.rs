@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod http;
+pub mod kernel;
 pub mod namespace;
 pub mod probe;
 pub mod server;

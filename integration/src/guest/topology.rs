@@ -46,6 +46,12 @@ impl Pod {
     }
 }
 
+// The pods that stories name most.
+pub const P11: Pod = Pod { node: 1, number: 1 };
+pub const P12: Pod = Pod { node: 1, number: 2 };
+pub const P21: Pod = Pod { node: 2, number: 1 };
+pub const P31: Pod = Pod { node: 3, number: 1 };
+
 /// All pods.
 pub fn pods() -> impl Iterator<Item = Pod> {
     (1..=3).flat_map(|node| (1..=2).map(move |number| Pod { node, number }))

@@ -1,27 +1,27 @@
 //! The stories. Each reads from top to bottom, waits on conditions, and holds over IPv4 and IPv6.
 
 pub mod demo;
+mod expect;
 mod lifecycle;
 mod node;
+mod operator;
 mod reach;
 mod run;
 mod scale;
 mod services;
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::guest::agent::Agent;
 use crate::guest::cluster::Cluster;
-use crate::guest::probe::{Answer, Transport, probe};
-use crate::guest::topology::{NODES, Topology, node_v4, node_v6};
-use crate::guest::wait::eventually;
-use crate::guest::{sh_in, topology};
+use crate::guest::sh_in;
+use crate::guest::topology::{NODES, Topology};
 
 pub use run::run;
+
+use expect::{answered_by, at, node_addresses, refused, route_from_client, seen_client};
 
 /// One story.
 pub struct Scenario {
@@ -126,6 +126,11 @@ pub const ALL: &[Scenario] = &[
         lifecycle::manifests,
     ),
     story(
+        "health",
+        "health, metrics and log as an operator reads them",
+        operator::health,
+    ),
+    story(
         "list",
         "ipvs-agent list is ipvsadm -Ln, byte for byte",
         node::list,
@@ -204,10 +209,24 @@ impl Lab {
     }
 
     pub fn start_agent(&mut self, node: &str) -> Result<()> {
+        self.start_agent_with(node, &[])
+    }
+
+    /// The same with more on its command line.
+    pub fn start_agent_with(&mut self, node: &str, args: &[&str]) -> Result<()> {
         let kubeconfig = self.cluster.kubeconfig.display().to_string();
-        let agent = Agent::start(&self.program, node, &["--kubeconfig", &kubeconfig])?;
+        let source = ["--kubeconfig", &kubeconfig];
+        let agent = Agent::start(&self.program, node, &[&source, args].concat())?;
         self.agents.push(agent);
         Ok(())
+    }
+
+    /// The agent at work in a node.
+    pub fn agent(&mut self, node: &str) -> Result<&mut Agent> {
+        let mut agents = self.agents.iter_mut();
+        agents
+            .find(|agent| agent.node == node)
+            .with_context(|| format!("no agent runs in {node}"))
     }
 
     pub fn stop_agent(&mut self, node: &str) -> Result<()> {
@@ -254,84 +273,8 @@ impl Lab {
         }
     }
 
-    /// How often a node's agent has told that somebody else changed the kernel.
-    pub fn drift_told(&self, node: &str) -> usize {
-        let agents = self.agents.iter().filter(|agent| agent.node == node);
-        agents
-            .map(|agent| agent.log().matches("kernel differs").count())
-            .sum()
-    }
-
     /// Runs a subcommand of the agent in a node.
     pub fn agent_command(&self, node: &str, words: &str) -> Result<String> {
         sh_in(node, &format!("{} {words}", self.program.display()))
     }
-}
-
-/// An address and port as text, an IPv6 address in brackets or not.
-pub fn at(addr: &str, port: u16) -> Result<SocketAddr> {
-    Ok(SocketAddr::new(addr.parse::<IpAddr>()?, port))
-}
-
-/// A node's addresses in both families.
-pub fn node_addresses(node: &str) -> [String; 2] {
-    [node_v4(node), node_v6(node)]
-}
-
-/// Waits until exactly these answer, each at least once in a row of requests.
-pub fn answered_by(from: &str, transport: Transport, to: SocketAddr, names: &[&str]) -> Result<()> {
-    let wanted: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let requests = (names.len() * 3).max(3);
-    eventually(&format!("{from} asks {to} over {transport:?}"), || {
-        let mut seen = BTreeSet::new();
-        for _ in 0..requests {
-            seen.insert(probe(from, transport, to)?.who());
-            if !seen.is_subset(&wanted) {
-                break;
-            }
-        }
-        Ok(if seen == wanted {
-            Ok(())
-        } else {
-            Err(format!("answers of {seen:?}, wanted {wanted:?}"))
-        })
-    })
-}
-
-/// Waits until a request is refused, at once and not by silence.
-pub fn refused(from: &str, transport: Transport, to: SocketAddr) -> Result<()> {
-    eventually(
-        &format!("{from} is refused at {to} over {transport:?}"),
-        || {
-            Ok(match probe(from, transport, to)? {
-                Answer::Refused => Ok(()),
-                other => Err(format!("got {other}")),
-            })
-        },
-    )
-}
-
-/// The client address that a server saw in one request.
-pub fn seen_client(from: &str, transport: Transport, to: SocketAddr) -> Result<IpAddr> {
-    match probe(from, transport, to)? {
-        Answer::From { client, .. } => Ok(client),
-        other => bail!("{from} asks {to}: {other}"),
-    }
-}
-
-/// Routes an address that lies on no network from the outside client to a node.
-pub fn route_from_client(addr: &str, node: &str) -> Result<()> {
-    let [v4, v6] = node_addresses(node);
-    if addr.contains(':') {
-        sh_in(
-            topology::CLIENT,
-            &format!("ip -6 route replace {addr} via {v6}"),
-        )?;
-    } else {
-        sh_in(
-            topology::CLIENT,
-            &format!("ip route replace {addr} via {v4}"),
-        )?;
-    }
-    Ok(())
 }

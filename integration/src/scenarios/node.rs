@@ -9,11 +9,8 @@ use crate::guest::probe::Transport::{Sctp, Tcp, Udp};
 use crate::guest::probe::{Answer, probe};
 use crate::guest::server::Server;
 use crate::guest::sh_in;
-use crate::guest::topology::{CLIENT, NODES, POD_PORT, Pod};
+use crate::guest::topology::{CLIENT, NODES, P11, P21, POD_PORT};
 use crate::guest::wait::eventually;
-
-const P11: Pod = Pod { node: 1, number: 1 };
-const P21: Pod = Pod { node: 2, number: 1 };
 
 /// Proves topology, servers and probes without the agent.
 pub fn lab_selftest(_lab: &mut Lab) -> Result<()> {

@@ -6,11 +6,7 @@ use serde_json::json;
 use super::{Lab, answered_by, at, node_addresses, route_from_client, seen_client};
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::Transport::{Sctp, Tcp, Udp};
-use crate::guest::topology::{CLIENT, Pod};
-
-const P11: Pod = Pod { node: 1, number: 1 };
-const P12: Pod = Pod { node: 1, number: 2 };
-const P21: Pod = Pod { node: 2, number: 1 };
+use crate::guest::topology::{CLIENT, P11, P12, P21};
 
 pub fn cluster_ip(lab: &mut Lab) -> Result<()> {
     let vips = lab.cluster.service("web", json!({}), json!({}))?;

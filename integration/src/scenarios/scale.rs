@@ -1,18 +1,15 @@
 //! Figures at scale, in one guest run: a change at 10 and at 5,000 Services, and the first sync of
 //! 5,000 × 10 against the same table loaded by `ipvsadm -R`. Nothing here judges a time.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::io::Read;
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::Lab;
-use crate::guest::agent::Agent;
-use crate::guest::namespace::inside;
+use crate::guest::agent::{Agent, forget_log};
+use crate::guest::http::metrics;
 use crate::guest::sh_in;
 use crate::guest::wait::eventually_within;
 
@@ -22,17 +19,13 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         let directory = format!("/run/scale-{services}");
         std::fs::create_dir_all(&directory)?;
         write_services(Path::new(&directory), services)?;
-        let log = "/run/agent-n1.log";
-        let _ = std::fs::remove_file(log);
+        forget_log("n1");
         let mut agent = start(lab, "n1", &directory)?;
         let begun = Instant::now();
         eventually_within(LIMIT, "everything is programmed", || {
             agent.demand_alive()?;
-            let metrics = metrics()?;
-            let have = metrics
-                .get("ipvs_agent_real_servers")
-                .copied()
-                .unwrap_or(0.0);
+            let now = metrics("n1")?;
+            let have = now.get("ipvs_agent_real_servers").copied().unwrap_or(0.0);
             let wanted = (services * 10) as f64;
             Ok(if have == wanted {
                 Ok(())
@@ -51,7 +44,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         synced.iter().for_each(|line| println!("    {line}"));
         println!("    memory: {}", memory(agent.pid())?);
         // One endpoint changes.
-        let before = metrics()?;
+        let before = metrics("n1")?;
         let last = services - 1;
         std::fs::write(format!("{directory}/one.yaml"), slice(last, 250))?;
         std::fs::remove_file(format!("{directory}/last.yaml"))?;
@@ -65,7 +58,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
             })
         })?;
         eventually_within(LIMIT, "its pass is counted", || {
-            let now = metrics()?;
+            let now = metrics("n1")?;
             let key = "ipvs_agent_netlink_messages_total";
             Ok(if now.get(key) > before.get(key) {
                 Ok(())
@@ -73,7 +66,7 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
                 Err("not yet".to_owned())
             })
         })?;
-        let after = metrics()?;
+        let after = metrics("n1")?;
         let difference =
             |key: &str| after.get(key).unwrap_or(&0.0) - before.get(key).unwrap_or(&0.0);
         let cost = (
@@ -114,7 +107,7 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
             rules.lines().count()
         );
         sh_in("n2", "ipvsadm -C")?;
-        let _ = std::fs::remove_file("/run/agent-n3.log");
+        forget_log("n3");
         let mut agent = start(lab, "n3", "/run/scale-5000")?;
         let mut line = String::new();
         eventually_within(LIMIT, "n3 is programmed", || {
@@ -178,30 +171,6 @@ fn slice(n: usize, last: usize) -> String {
          addressType: IPv4\nports: [{{name: '', port: 8080}}]\nendpoints: [{}]\n",
         endpoints.join(", ")
     )
-}
-
-/// The agent's metrics in n1.
-fn metrics() -> Result<BTreeMap<String, f64>> {
-    use std::io::Write;
-    let text = inside("n1", || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect("127.0.0.1:10249")?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: a\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    })?;
-    // Not up yet: no metrics.
-    let Ok(text) = text else {
-        return Ok(BTreeMap::new());
-    };
-    Ok(text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let (name, value) = line.split_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        })
-        .collect())
 }
 
 fn memory(pid: u32) -> Result<String> {

@@ -7,12 +7,8 @@ use super::{Lab, answered_by, at, refused};
 use crate::guest::cluster::State::{NotReady, Ready, Terminating};
 use crate::guest::probe::{Transport::Tcp, probe};
 use crate::guest::sh_in;
-use crate::guest::topology::Pod;
+use crate::guest::topology::{P11, P21, P31};
 use crate::guest::wait::eventually;
-
-const P11: Pod = Pod { node: 1, number: 1 };
-const P21: Pod = Pod { node: 2, number: 1 };
-const P31: Pod = Pod { node: 3, number: 1 };
 
 pub fn multi_port(lab: &mut Lab) -> Result<()> {
     let ports = json!({ "ports": [

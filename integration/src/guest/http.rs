@@ -1,0 +1,71 @@
+//! HTTP of the plainest kind: one GET, one answer.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::namespace::inside;
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Page {
+    pub status: u16,
+    pub content_type: String,
+    pub body: String,
+}
+
+/// Asks from a namespace. Nothing if nobody listens there.
+pub fn get(from: &str, server: SocketAddr, path: &str) -> Result<Option<Page>> {
+    let asked = inside(from, || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })?;
+    match asked {
+        Ok(text) => page(&text)
+            .with_context(|| format!("no HTTP: {text:?}"))
+            .map(Some),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{from} asks http://{server}{path}")),
+    }
+}
+
+/// The metrics of a node's agent by name and labels; none while it does not listen.
+pub fn metrics(node: &str) -> Result<BTreeMap<String, f64>> {
+    let server = SocketAddr::from(([127, 0, 0, 1], METRICS_PORT));
+    let text = get(node, server, "/metrics")?.map(|page| page.body);
+    let text = text.unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.filter_map(|line| {
+        let (name, value) = line.rsplit_once(' ')?;
+        Some((name.to_owned(), value.parse().ok()?))
+    });
+    Ok(pairs.collect())
+}
+
+fn page(text: &str) -> Option<Page> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let mut headers = lines.filter_map(|line| line.split_once(": "));
+    let content_type = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    Some(Page {
+        status,
+        content_type: content_type
+            .map(|(_, value)| value.to_owned())
+            .unwrap_or_default(),
+        body: body.to_owned(),
+    })
+}
+
+/// Where the agent's health is asked, at every address of the node.
+pub const HEALTH_PORT: u16 = 10256;
+/// Where its metrics are, at 127.0.0.1 only.
+pub const METRICS_PORT: u16 = 10249;
+const LIMIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,160 @@
+//! What an operator meets: health, metrics, the log, ways to the API server.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{Lab, answered_by, at, node_addresses};
+use crate::guest::agent::log_of;
+use crate::guest::cluster::State::Ready;
+use crate::guest::http::{self, HEALTH_PORT, METRICS_PORT, Page};
+use crate::guest::probe::Transport::Tcp;
+use crate::guest::topology::{CLIENT, P11, P21, node_v4};
+use crate::guest::wait::eventually;
+use crate::guest::{kernel, sh_in};
+
+pub fn health(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
+    }
+    // A load balancer asks at the node's address, a kubelet may ask either page.
+    let outside = at(&node_v4("n1"), HEALTH_PORT)?;
+    healthy(&page(CLIENT, outside, "/healthz")?, Some(true))?;
+    healthy(&page("n1", outside, "/livez")?, None)?;
+    // The node's own page beside the metrics, which nobody outside may read.
+    let own = at("127.0.0.1", METRICS_PORT)?;
+    healthy(&page("n1", own, "/healthz")?, Some(true))?;
+    let mode = page("n1", own, "/proxyMode")?;
+    ensure!(
+        (mode.status, mode.body.as_str()) == (200, "ipvs"),
+        "{mode:?}"
+    );
+    let from_outside = http::get(CLIENT, at(&node_v4("n1"), METRICS_PORT)?, "/metrics")?;
+    ensure!(from_outside.is_none(), "metrics for all: {from_outside:?}");
+    metrics_tell_the_table()?;
+    first_line_tells_what_was_found(lab)?;
+    json_log(lab)
+}
+
+fn page(from: &str, server: SocketAddr, path: &str) -> Result<Page> {
+    http::get(from, server, path)?.with_context(|| format!("nobody listens at {server}"))
+}
+
+/// kube-proxy's body.
+fn healthy(page: &Page, node_eligible: Option<bool>) -> Result<()> {
+    ensure!(
+        page.status == 200 && page.content_type == "application/json",
+        "{page:?}"
+    );
+    let body: Value = serde_json::from_str(&page.body).context("the body is no JSON")?;
+    ensure!(body["healthy"] == true, "{body}");
+    ensure!(
+        body.get("nodeEligible") == node_eligible.map(Value::from).as_ref(),
+        "{body}"
+    );
+    for field in ["lastUpdated", "currentTime"] {
+        let time = body[field].as_str().unwrap_or_default();
+        ensure!(
+            time.contains('T') && time.ends_with('Z'),
+            "{field} of {body}"
+        );
+    }
+    Ok(())
+}
+
+fn metrics_tell_the_table() -> Result<()> {
+    let metrics = page("n1", at("127.0.0.1", METRICS_PORT)?, "/metrics")?;
+    ensure!(metrics.status == 200, "{metrics:?}");
+    ensure!(
+        metrics
+            .content_type
+            .starts_with("application/openmetrics-text; version=1.0.0"),
+        "{}",
+        metrics.content_type
+    );
+    ensure!(
+        metrics.body.ends_with("\n# EOF\n"),
+        "the end is missing:\n{}",
+        metrics.body
+    );
+    eventually("the metrics count what ipvsadm shows", || {
+        let list = sh_in("n1", "ipvsadm -Ln")?;
+        let count = |words: &[&str]| {
+            let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
+            let rows = list.lines().skip(3).filter_map(first);
+            rows.filter(|word| words.contains(&word.as_str())).count() as f64
+        };
+        let shown = [count(&["TCP", "UDP", "SCTP"]), count(&["->"])];
+        let metrics = http::metrics("n1")?;
+        let told = ["ipvs_agent_virtual_servers", "ipvs_agent_real_servers"]
+            .map(|name| metrics.get(name).copied().unwrap_or_default());
+        Ok(if told == shown && shown[0] >= 2.0 {
+            Ok(())
+        } else {
+            Err(format!("the metrics tell {told:?} of\n{list}"))
+        })
+    })
+}
+
+fn first_line_tells_what_was_found(lab: &Lab) -> Result<()> {
+    let log = log_of("n1");
+    let first = log.lines().next().unwrap_or_default();
+    let schedulers = Vec::from_iter(kernel::schedulers()?).join(",");
+    let source = lab.cluster.kubeconfig.display().to_string();
+    for found in [
+        "ipvs-agent starts",
+        &kernel::release()?,
+        &schedulers,
+        &source,
+    ] {
+        ensure!(
+            first.contains(found),
+            "{found:?} is not in the first line {first:?}"
+        );
+    }
+    Ok(())
+}
+
+/// An agent that logs JSON and tells its health in both families.
+fn json_log(lab: &mut Lab) -> Result<()> {
+    let before = log_of("n2").len();
+    lab.stop_agent("n2")?;
+    lab.start_agent_with(
+        "n2",
+        &["--log-format", "json", "--health-address", "[::]:10256"],
+    )?;
+    let vips = lab.cluster.service("other", json!({}), json!({}))?;
+    lab.cluster.endpoints("other", &[(P21, Ready)])?;
+    for vip in &vips {
+        answered_by("n2", Tcp, at(vip, 80)?, &["p21"])?;
+    }
+    for addr in node_addresses("n2") {
+        healthy(
+            &page(CLIENT, at(&addr, HEALTH_PORT)?, "/healthz")?,
+            Some(true),
+        )?;
+    }
+    lab.stop_agent("n2")?;
+    let log = log_of("n2");
+    let mut messages = Vec::new();
+    for line in log[before..].lines() {
+        let event: Value =
+            serde_json::from_str(line).with_context(|| format!("no JSON: {line:?}"))?;
+        for field in ["timestamp", "level", "message"] {
+            ensure!(event[field].is_string(), "no {field} in {line:?}");
+        }
+        messages.push(event["message"].as_str().unwrap_or_default().to_owned());
+    }
+    ensure!(
+        messages
+            .first()
+            .is_some_and(|first| first == "ipvs-agent starts")
+            && messages.iter().any(|message| message == "synced"),
+        "too little is told: {messages:?}"
+    );
+    Ok(())
+}
