@@ -45,6 +45,17 @@ pub struct RunArgs {
     pub runtime: RuntimeArgs,
 }
 
+impl SourceArgs {
+    /// What was given, or what the environment names. Not clap's to read: a KUBECONFIG that stands
+    /// in an administrator's shell is no conflict with `--manifests`.
+    pub fn kubeconfig(&self) -> Option<PathBuf> {
+        let named = || std::env::var_os("KUBECONFIG").filter(|name| !name.is_empty());
+        self.kubeconfig
+            .clone()
+            .or_else(|| named().map(PathBuf::from))
+    }
+}
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   In a pod of a DaemonSet, the API server's addresses given so that its Service is not needed:
@@ -59,7 +70,8 @@ pub struct SourceArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "apiserver", "context"])]
     pub manifests: Option<PathBuf>,
     /// How to reach the API server; without it the pod's own ServiceAccount is used
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    /// (default: the file that KUBECONFIG names)
+    #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context to use
     #[arg(long, value_name = "NAME")]

@@ -4,8 +4,10 @@
 //! `/proxyMode`, `/healthz` on the metrics address (default `127.0.0.1:10249`).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,10 +16,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Moment;
 use crate::sync::Board;
+use crate::sync::board::Health;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -25,6 +29,9 @@ pub struct Pages {
     pub board: Arc<Board>,
     /// The clock that `Moment` counts from.
     pub started: std::time::Instant,
+    /// How long something may fail before it counts: twice the audit interval, as kube-proxy's
+    /// sync period.
+    pub patience: Duration,
 }
 
 /// kube-proxy's body, with the reason of a failure beside it.
@@ -49,22 +56,30 @@ struct HealthBody {
 pub struct ListenError {
     pub address: SocketAddr,
     #[source]
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
-/// Opens a listener. Done at start, so that an address in use is told at once.
-pub async fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, ListenError> {
-    tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(|source| ListenError { address, source })
+/// Opens a listener. Done at start, so that an address in use is told at once. `0.0.0.0` means
+/// both families where the node has IPv6, as it does in Go and so for kube-proxy.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let failed = |source| ListenError { address, source };
+    if address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
+        match TcpListener::bind(both).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(failed(error)),
+            Err(_) => {}
+            Ok(listener) => return Ok(listener),
+        }
+    }
+    TcpListener::bind(address).await.map_err(failed)
 }
 
 /// Serves health checks until shut down.
 pub async fn serve_health(
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
     pages: Pages,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/livez", get(livez))
@@ -76,10 +91,10 @@ pub async fn serve_health(
 
 /// Serves metrics until shut down.
 pub async fn serve_metrics(
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
     pages: Pages,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/proxyMode", get(async || "ipvs"))
@@ -90,21 +105,54 @@ pub async fn serve_metrics(
         .await
 }
 
+/// Whether this node serves.
 async fn healthz(State(pages): State<Pages>) -> Response {
-    health(&pages, Some(true))
+    let (health, now) = (pages.board.health(), now(&pages));
+    let troubles = [&health.failing, &health.obstructed];
+    let trouble = troubles.into_iter().flatten().next();
+    let reason = trouble
+        .map(|(since, error)| format!("for {} s: {error}", now.since(*since).as_secs()))
+        .or_else(|| standstill(&health, now, pages.patience));
+    let lasts = trouble.is_none_or(|(since, _)| now.since(*since) >= pages.patience);
+    answer(
+        &pages,
+        &health,
+        now,
+        Some(true),
+        (reason.clone(), reason.is_some() && lasts),
+    )
 }
 
-/// Without the node's own state, so that a kubelet does not restart the agent for it (KEP-3836).
+/// Whether the agent runs: false only if a restart would help. What the kernel or the node refuses
+/// is not mended by one (KEP-3836).
 async fn livez(State(pages): State<Pages>) -> Response {
-    health(&pages, None)
+    let (health, now) = (pages.board.health(), now(&pages));
+    let reason = standstill(&health, now, pages.patience);
+    let bad = reason.is_some();
+    answer(&pages, &health, now, None, (reason, bad))
+}
+
+/// The loop takes a turn at every audit; one that takes none hangs.
+fn standstill(health: &Health, now: Moment, patience: Duration) -> Option<String> {
+    let idle = now.since(health.last_turn?);
+    (idle > patience.saturating_add(SLOWEST_TURN))
+        .then(|| format!("the loop has not turned for {} s", idle.as_secs()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
-fn health(pages: &Pages, node_eligible: Option<bool>) -> Response {
-    let health = pages.board.health();
-    let now = Moment(std::time::Instant::now().saturating_duration_since(pages.started));
+fn now(pages: &Pages) -> Moment {
+    Moment(std::time::Instant::now().saturating_duration_since(pages.started))
+}
+
+fn answer(
+    pages: &Pages,
+    health: &Health,
+    now: Moment,
+    node_eligible: Option<bool>,
+    (reason, bad): (Option<String>, bool),
+) -> Response {
     let current = Timestamp::now();
-    let healthy = health.failing.is_none();
+    let healthy = !bad;
     let updated = match (healthy, health.last_good) {
         (true, _) => current,
         (false, Some(at)) => current.checked_sub(now.since(at)).unwrap_or(current),
@@ -115,9 +163,7 @@ fn health(pages: &Pages, node_eligible: Option<bool>) -> Response {
         current_time: current.to_string(),
         node_eligible,
         healthy,
-        reason: health
-            .failing
-            .map(|(since, error)| format!("failing for {} s: {error}", now.since(since).as_secs())),
+        reason,
         sources: pages.board.failing_sources(),
     };
     let status = if healthy {
@@ -142,3 +188,7 @@ async fn metrics(State(pages): State<Pages>) -> Response {
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
+
+/// Beyond this nobody waits for a turn: a first sync of a large cluster, or schedulers changed for
+/// all Services at once.
+const SLOWEST_TURN: Duration = Duration::from_secs(300);

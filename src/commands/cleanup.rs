@@ -18,7 +18,7 @@ pub fn run(args: &CleanupArgs) -> anyhow::Result<()> {
     let settings = settings(&args.kernel, false, Duration::ZERO);
     let mut dataplane = IpvsDataplane::open(client, settings)?;
     let now = Moment::default();
-    let mut observed = dataplane.observe(None, now)?;
+    let mut observed = dataplane.observe(None)?;
     let (desired, target) = (DesiredState::default(), Target::nothing());
     let scope = IpvsDataplane::everything(&desired, &target, &observed);
     let steps = IpvsDataplane::plan(&desired, &target, &observed, &scope, now);

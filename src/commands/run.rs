@@ -22,7 +22,7 @@ use crate::inspect::modules;
 use crate::model::{Moment, Scheduler};
 use crate::resolve::{KERNEL_SCHEDULERS, Policy};
 use crate::sync::engine::EngineConfig;
-use crate::sync::{Board, Clock, Engine, Loop, Timing};
+use crate::sync::{Board, Clock, Engine, Loop, Memory, Timing};
 use crate::telemetry;
 
 /// Runs the agent.
@@ -67,6 +67,7 @@ async fn serve(
     let pages = Pages {
         board: board.clone(),
         started,
+        patience: timing.audit_interval * 2,
     };
     let health = listen(args.runtime.health_address).await?;
     let metrics = listen(args.runtime.metrics_address).await?;
@@ -81,7 +82,7 @@ async fn serve(
         }
         None => {
             let access = ApiAccess {
-                kubeconfig: args.source.kubeconfig,
+                kubeconfig: args.source.kubeconfig(),
                 context: args.source.context,
                 servers: args.source.apiserver,
                 ca_file: args.source.apiserver_ca,
@@ -99,6 +100,7 @@ async fn serve(
         timing,
         shutdown: shutdown.clone(),
         clock: clock(started),
+        memory: Memory::default(),
     };
     let mut thread = tokio::task::spawn_blocking(move || kernel.run());
     let mut terminate = signal(SignalKind::terminate())?;
@@ -141,6 +143,7 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<crate::dataplane
         policy: Policy {
             scheduler: Scheduler::named(name),
             schedulers,
+            refused_schedulers: BTreeSet::new(),
             external_ip_cidrs: services.external_ip_cidr.clone(),
         },
         settings: settings(&args.kernel, services.masquerade_all, drain_timeout),
@@ -163,7 +166,7 @@ fn source_name(args: &RunArgs) -> String {
     match &args.source.manifests {
         Some(directory) => format!("manifests in {}", directory.display()),
         None if !args.source.apiserver.is_empty() => args.source.apiserver.join(","),
-        None => match &args.source.kubeconfig {
+        None => match args.source.kubeconfig() {
             Some(file) => format!("kubeconfig {}", file.display()),
             None => "in-cluster".to_owned(),
         },

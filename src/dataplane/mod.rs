@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::Moment;
+use crate::model::{Moment, VipPort};
 use crate::resolve::{Change, DesiredState};
 
 /// Address ranges of the cluster, from objects of the API or from configuration.
@@ -58,6 +58,17 @@ pub trait Dataplane {
         observed: &Self::Observed,
     ) -> Self::Scope;
 
+    /// The same without what only waits for time to pass. Where a plan over it has steps after the
+    /// kernel was read, somebody else changed the kernel.
+    fn settled(
+        desired: &DesiredState,
+        target: &Self::Target,
+        observed: &Self::Observed,
+    ) -> Self::Scope;
+
+    /// Tuples at which somebody else's virtual server stands.
+    fn foreign(observed: &Self::Observed) -> &BTreeSet<VipPort>;
+
     /// What to do, in order. No socket and no clock: values in, values out.
     fn plan(
         desired: &DesiredState,
@@ -69,11 +80,7 @@ pub trait Dataplane {
 
     /// Reads the whole kernel state. `previous` lends what a kernel cannot tell: since when a
     /// real server has been draining, and what we made ourselves.
-    fn observe(
-        &mut self,
-        previous: Option<&Self::Observed>,
-        now: Moment,
-    ) -> Result<Self::Observed, Error>;
+    fn observe(&mut self, previous: Option<&Self::Observed>) -> Result<Self::Observed, Error>;
 
     /// The node's own addresses, at which NodePorts answer.
     fn node_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error>;
@@ -137,6 +144,8 @@ pub struct Report<S: fmt::Display + fmt::Debug> {
     pub skipped: usize,
     /// Some outcome is unknown or contradicts what was believed: the kernel must be read again.
     pub reobserve: bool,
+    /// Schedulers that the kernel turned out not to have.
+    pub refused_schedulers: BTreeSet<String>,
 }
 
 impl<S: fmt::Display + fmt::Debug> Default for Report<S> {
@@ -146,6 +155,7 @@ impl<S: fmt::Display + fmt::Debug> Default for Report<S> {
             failed: Vec::new(),
             skipped: 0,
             reobserve: false,
+            refused_schedulers: BTreeSet::new(),
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum Error {
     /// A number of `errno.h`.
     #[error("cannot delete a conntrack entry: {}", std::io::Error::from_raw_os_error(*.0))]
     Delete(i32),
+    #[error("the kernel threw answers away: not known whether conntrack entries were deleted")]
+    Unknown,
 }
 
 /// A connection to the kernel's conntrack table in the network namespace where it was opened.
@@ -92,6 +94,7 @@ impl ConntrackClient {
                 Outcome::Failed(code) if code != Errno::NOENT.raw_os_error() => {
                     return Err(Error::Delete(code));
                 }
+                Outcome::Unknown => return Err(Error::Unknown),
                 _ => {}
             }
         }

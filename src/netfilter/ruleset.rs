@@ -7,18 +7,20 @@ use std::fmt;
 /// A table of iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
+    Raw,
     Mangle,
     Nat,
     Filter,
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::Mangle, Self::Nat, Self::Filter];
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Raw => "raw",
             Self::Mangle => "mangle",
             Self::Nat => "nat",
             Self::Filter => "filter",

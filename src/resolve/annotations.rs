@@ -8,8 +8,8 @@ use super::{Finding, Policy};
 use crate::model::{Scheduler, ServiceSpec};
 
 /// Every scheduler of the kernel tree (`net/netfilter/ipvs/ip_vs_*.c`, Linux 6.12).
-pub const KERNEL_SCHEDULERS: [&str; 13] = [
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
+pub const KERNEL_SCHEDULERS: [&str; 14] = [
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
 ];
 
 const OURS: &str = "ipvs-agent.io/scheduler";
@@ -58,6 +58,9 @@ fn parse(text: &str, policy: &Policy) -> Result<Scheduler, String> {
             "not a scheduler; allowed are {}",
             KERNEL_SCHEDULERS.join(" ")
         ));
+    }
+    if policy.refused_schedulers.contains(name) {
+        return Err(format!("this kernel has no ip_vs_{name}"));
     }
     if !policy.schedulers.is_empty() && !policy.schedulers.contains(name) {
         let have: Vec<_> = policy.schedulers.iter().map(String::as_str).collect();

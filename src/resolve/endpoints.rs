@@ -45,7 +45,8 @@ struct Merged {
 }
 
 /// Sorts the endpoints of `port`: those that are ready serve; if none is, those that terminate
-/// but still serve do; the rest drain or are left out (KEP-1672, KEP-1669).
+/// but still serve do; the rest drain (KEP-1672, KEP-1669). One that is not ready takes no new
+/// connections and keeps those that it has, for as long as it is listed.
 pub fn select(view: View<'_>, family: Family, port: &ServicePort) -> Selection {
     let mut selection = Selection::default();
     let merged = merge(view, family, port, &mut selection.excluded);
@@ -56,13 +57,16 @@ pub fn select(view: View<'_>, family: Family, port: &ServicePort) -> Selection {
             selection
                 .real_servers
                 .insert(key, RealServer::serving(endpoint.local));
-        } else if endpoint.terminating {
+        } else {
             selection
                 .real_servers
                 .insert(key, RealServer::draining(endpoint.local));
-            selection.excluded.push((key, ExclusionReason::Draining));
-        } else {
-            selection.excluded.push((key, ExclusionReason::NotReady));
+            let reason = if endpoint.terminating {
+                ExclusionReason::Draining
+            } else {
+                ExclusionReason::NotReady
+            };
+            selection.excluded.push((key, reason));
         }
     }
     selection

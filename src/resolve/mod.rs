@@ -29,6 +29,8 @@ pub struct Policy {
     pub scheduler: Scheduler,
     /// Schedulers that this kernel has; empty if that could not be found out, which permits all.
     pub schedulers: BTreeSet<String>,
+    /// Schedulers that this kernel turned out not to have.
+    pub refused_schedulers: BTreeSet<String>,
     /// `spec.externalIPs` outside these are refused (CVE-2020-8554). Empty: all are refused.
     pub external_ip_cidrs: Vec<IpNet>,
 }

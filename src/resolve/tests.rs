@@ -33,6 +33,7 @@ fn lab() -> Lab {
         policy: Policy {
             scheduler: Scheduler::named("rr"),
             schedulers: BTreeSet::new(),
+            refused_schedulers: BTreeSet::new(),
             external_ip_cidrs: Vec::new(),
         },
     }
@@ -113,7 +114,8 @@ fn terminating(addr: &str) -> Endpoint {
 #[test]
 fn ready_endpoints_serve_and_others_do_not() {
     let lab = lab().slice("http", 8080, &[ready("10.0.0.1"), unready("10.0.0.2")]);
-    assert_eq!(lab.real_servers(), ["10.0.0.1:8080"]);
+    // It keeps the connections that it has: readiness is about new ones.
+    assert_eq!(lab.real_servers(), ["10.0.0.1:8080", "10.0.0.2:8080 drain"]);
     assert_eq!(lab.resolve().excluded[0].reason, ExclusionReason::NotReady);
 }
 
@@ -125,7 +127,10 @@ fn terminating_ones_serve_only_while_none_is_ready() {
         8080,
         &[terminating("10.0.0.1"), unready("10.0.0.2")],
     );
-    assert_eq!(only.real_servers(), ["10.0.0.1:8080"]);
+    assert_eq!(
+        only.real_servers(),
+        ["10.0.0.1:8080", "10.0.0.2:8080 drain"]
+    );
     let both = lab().slice("http", 8080, &[terminating("10.0.0.1"), ready("10.0.0.2")]);
     assert_eq!(
         both.real_servers(),

@@ -7,7 +7,10 @@
 mod addresses;
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ipnet::IpNet;
@@ -18,14 +21,15 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 use rustix::io::Errno;
+use tokio::time::timeout;
 
 use crate::model::Family;
 
 /// `rtm_protocol` and `FRA_PROTOCOL` of what the agent adds; free in iproute2's list.
 pub const PROTOCOL: u8 = 86;
 
-/// A policy rule that leads marked packets to a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A policy rule that leads marked packets to a table. Prints as `ip rule` takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PolicyRule {
     /// The one bit that is looked at.
     pub mark: u32,
@@ -33,13 +37,29 @@ pub struct PolicyRule {
     pub priority: u32,
 }
 
+impl fmt::Display for PolicyRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            mark,
+            table,
+            priority,
+        } = self;
+        write!(
+            f,
+            "pref {priority} fwmark {mark:#x}/{mark:#x} lookup {table}"
+        )
+    }
+}
+
 /// An rtnetlink request that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot open an rtnetlink socket")]
-    Open(#[source] std::io::Error),
+    Open(#[source] io::Error),
     #[error("rtnetlink request failed")]
     Request(#[source] rtnetlink::Error),
+    #[error("no answer of rtnetlink within {} s", DEADLINE.as_secs())]
+    Deadline,
     #[error("the kernel has no device lo")]
     NoLoopback,
 }
@@ -59,27 +79,22 @@ impl RouteClient {
             .enable_all()
             .build()
             .map_err(Error::Open)?;
-        let handle = {
-            let _entered = runtime.enter();
-            let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Open)?;
-            runtime.spawn(connection);
-            handle
-        };
-        let loopback = runtime.block_on(async {
-            let mut links = handle.link().get().match_name(String::from("lo")).execute();
-            links.try_next().await
-        });
-        let loopback = loopback
-            .map_err(Error::Request)?
-            .ok_or(Error::NoLoopback)?
-            .header
-            .index;
-        Ok(Self {
+        let handle = connect(&runtime)?;
+        let mut this = Self {
             runtime,
             handle,
-            loopback,
+            loopback: 0,
             requests: 0,
-        })
+        };
+        let mut links = this
+            .handle
+            .link()
+            .get()
+            .match_name("lo".to_owned())
+            .execute();
+        let lo = this.wait(async { links.try_next().await })?;
+        this.loopback = lo.ok_or(Error::NoLoopback)?.header.index;
+        Ok(this)
     }
 
     /// Requests sent since it was opened.
@@ -87,76 +102,47 @@ impl RouteClient {
         self.requests
     }
 
-    /// The `local` routes of a table that are ours. Costs the family's routes in all tables.
-    pub fn routes(&mut self, table: u32) -> Result<BTreeSet<IpNet>, Error> {
+    /// The `local` routes that are ours, with their tables. Costs all routes of both families.
+    pub fn routes(&mut self) -> Result<BTreeSet<(u32, IpNet)>, Error> {
         self.requests += 2;
-        let handle = &self.handle;
-        self.runtime.block_on(async {
-            let mut found = BTreeSet::new();
-            for message in [
-                RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-                RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-            ] {
-                let mut routes = std::pin::pin!(handle.route().get(message).execute());
-                while let Some(route) = routes.next().await {
-                    match route {
-                        Ok(route) => found.extend(our_destination(&route, table)),
-                        Err(error) if is_unsupported(&error) => break,
-                        Err(error) => return Err(Error::Request(error)),
-                    }
-                }
+        let mut found = BTreeSet::new();
+        for message in [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ] {
+            let routes = self.handle.route().get(message).execute();
+            match self.wait(routes.try_collect::<Vec<_>>()) {
+                Ok(routes) => found.extend(routes.iter().filter_map(ours_of)),
+                Err(Error::Request(error)) if is_unsupported(&error) => {}
+                Err(error) => return Err(error),
             }
-            Ok(found)
-        })
+        }
+        Ok(found)
     }
 
     /// Adds `local` routes over `lo`, many at a time. One outcome for each, in order; a route
     /// that exists already is a success.
     pub fn add_routes(&mut self, table: u32, nets: &[IpNet]) -> Vec<Result<(), Error>> {
-        self.requests += nets.len() as u64;
-        let (handle, loopback) = (&self.handle, self.loopback);
-        let add = |net: IpNet| async move {
-            let request = handle.route().add(message(net, table, loopback));
-            match request.execute().await {
-                Err(error) if errno(&error) == Some(EEXIST) => Ok(()),
-                result => result.map_err(Error::Request),
-            }
-        };
-        let all = stream::iter(nets.to_vec())
-            .map(add)
-            .buffered(IN_FLIGHT)
-            .collect();
-        self.runtime.block_on(all)
+        let loopback = self.loopback;
+        self.each(nets, EEXIST, |handle, net| {
+            let route = message(net, table, loopback);
+            async move { handle.route().add(route).execute().await }
+        })
     }
 
     /// Deletes `local` routes; one that is gone already is a success.
     pub fn del_routes(&mut self, table: u32, nets: &[IpNet]) -> Vec<Result<(), Error>> {
-        self.requests += nets.len() as u64;
-        let (handle, loopback) = (&self.handle, self.loopback);
-        let del = |net: IpNet| async move {
-            match handle
-                .route()
-                .del(message(net, table, loopback))
-                .execute()
-                .await
-            {
-                Err(error) if errno(&error) == Some(ESRCH) => Ok(()),
-                result => result.map_err(Error::Request),
-            }
-        };
-        let all = stream::iter(nets.to_vec())
-            .map(del)
-            .buffered(IN_FLIGHT)
-            .collect();
-        self.runtime.block_on(all)
+        let loopback = self.loopback;
+        self.each(nets, ESRCH, |handle, net| {
+            let route = message(net, table, loopback);
+            async move { handle.route().del(route).execute().await }
+        })
     }
 
-    /// Whether exactly this policy rule is there.
-    pub fn has_policy_rule(&mut self, family: Family, rule: PolicyRule) -> Result<bool, Error> {
-        Ok(self
-            .rules(family)?
-            .iter()
-            .any(|message| is_rule(message, rule)))
+    /// The policy rules that are ours.
+    pub fn policy_rules(&mut self, family: Family) -> Result<BTreeSet<PolicyRule>, Error> {
+        let rules = self.rules(family)?;
+        Ok(rules.iter().filter_map(policy_rule).collect())
     }
 
     /// Adds the policy rule; one that exists already is a success.
@@ -164,21 +150,19 @@ impl RouteClient {
         self.requests += 1;
         let mut request = self.handle.rule().add();
         *request.message_mut() = rule_message(family, rule);
-        match self.runtime.block_on(request.execute()) {
-            Err(error) if errno(&error) == Some(EEXIST) => Ok(()),
-            result => result.map_err(Error::Request),
+        match self.wait(request.execute()) {
+            Err(Error::Request(error)) if errno(&error) == Some(EEXIST) => Ok(()),
+            result => result,
         }
     }
 
-    /// Deletes every policy rule of the family that is ours.
-    pub fn del_policy_rules(&mut self, family: Family) -> Result<(), Error> {
+    /// Deletes a policy rule of ours, however often it is there.
+    pub fn del_policy_rule(&mut self, family: Family, rule: PolicyRule) -> Result<(), Error> {
         for message in self.rules(family)? {
-            if message.attributes.contains(&ours()) {
+            if policy_rule(&message) == Some(rule) {
                 self.requests += 1;
                 let request = self.handle.rule().del(message);
-                self.runtime
-                    .block_on(request.execute())
-                    .map_err(Error::Request)?;
+                self.wait(request.execute())?;
             }
         }
         Ok(())
@@ -191,11 +175,72 @@ impl RouteClient {
             Family::V6 => rtnetlink::IpVersion::V6,
         };
         let rules = self.handle.rule().get(version).execute().try_collect();
-        match self.runtime.block_on(rules) {
-            Err(error) if is_unsupported(&error) => Ok(Vec::new()),
-            result => result.map_err(Error::Request),
+        match self.wait(rules) {
+            Err(Error::Request(error)) if is_unsupported(&error) => Ok(Vec::new()),
+            result => result,
         }
     }
+
+    /// One request for each network, many under way at once. `settled` is the errno of one that
+    /// is as it should be already.
+    fn each<F>(
+        &mut self,
+        nets: &[IpNet],
+        settled: i32,
+        request: impl Fn(Handle, IpNet) -> F,
+    ) -> Vec<Result<(), Error>>
+    where
+        F: Future<Output = Result<(), rtnetlink::Error>>,
+    {
+        self.requests += nets.len() as u64;
+        let handle = &self.handle;
+        let one = |net: IpNet| {
+            let request = timeout(DEADLINE, request(handle.clone(), net));
+            async move {
+                match request.await {
+                    Err(_) => Err(Error::Deadline),
+                    Ok(Err(error)) if errno(&error) == Some(settled) => Ok(()),
+                    Ok(result) => result.map_err(Error::Request),
+                }
+            }
+        };
+        let all = stream::iter(nets.to_vec()).map(one).buffered(IN_FLIGHT);
+        let results: Vec<_> = self.runtime.block_on(all.collect());
+        if results.iter().any(|r| matches!(r, Err(Error::Deadline))) {
+            self.reconnect();
+        }
+        results
+    }
+
+    /// Waits for one answer, not for ever: one that was lost would stop the thread that owns the
+    /// kernel. After that the connection is made anew.
+    fn wait<T>(
+        &mut self,
+        request: impl Future<Output = Result<T, rtnetlink::Error>>,
+    ) -> Result<T, Error> {
+        let answer = self
+            .runtime
+            .block_on(async { timeout(DEADLINE, request).await });
+        let Ok(answer) = answer else {
+            self.reconnect();
+            return Err(Error::Deadline);
+        };
+        answer.map_err(Error::Request)
+    }
+
+    /// Where that fails the old connection stays, and the next request tells.
+    fn reconnect(&mut self) {
+        if let Ok(handle) = connect(&self.runtime) {
+            self.handle = handle;
+        }
+    }
+}
+
+fn connect(runtime: &tokio::runtime::Runtime) -> Result<Handle, Error> {
+    let _entered = runtime.enter();
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Open)?;
+    runtime.spawn(connection);
+    Ok(handle)
 }
 
 fn message(net: IpNet, table: u32, loopback: u32) -> RouteMessage {
@@ -218,22 +263,24 @@ fn message(net: IpNet, table: u32, loopback: u32) -> RouteMessage {
     }
 }
 
-/// The destination of a `local` route of ours in `table`.
-fn our_destination(route: &RouteMessage, table: u32) -> Option<IpNet> {
-    let in_table = route.attributes.contains(&RouteAttribute::Table(table));
+/// Table and destination of a `local` route of ours.
+fn ours_of(route: &RouteMessage) -> Option<(u32, IpNet)> {
     let ours = route.header.protocol == RouteProtocol::Other(PROTOCOL);
-    if !in_table || !ours || route.header.kind != RouteType::Local {
+    if !ours || route.header.kind != RouteType::Local {
         return None;
     }
-    let addr = route
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        })?;
-    IpNet::new(addr, route.header.destination_prefix_length).ok()
+    let attributes = || route.attributes.iter();
+    let table = attributes().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    })?;
+    let addr = attributes().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })?;
+    let net = IpNet::new(addr, route.header.destination_prefix_length).ok()?;
+    Some((table, net))
 }
 
 fn rule_message(family: Family, rule: PolicyRule) -> RuleMessage {
@@ -253,11 +300,25 @@ fn rule_message(family: Family, rule: PolicyRule) -> RuleMessage {
     message
 }
 
-fn is_rule(message: &RuleMessage, rule: PolicyRule) -> bool {
-    let wanted = rule_message(Family::V4, rule).attributes;
-    wanted
-        .iter()
-        .all(|attribute| message.attributes.contains(attribute))
+/// A policy rule, if it is ours.
+fn policy_rule(message: &RuleMessage) -> Option<PolicyRule> {
+    if !message.attributes.contains(&ours()) {
+        return None;
+    }
+    let mut rule = PolicyRule {
+        mark: 0,
+        table: u32::from(message.header.table),
+        priority: 0,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::FwMark(mark) => rule.mark = *mark,
+            RuleAttribute::Table(table) => rule.table = *table,
+            RuleAttribute::Priority(priority) => rule.priority = *priority,
+            _ => {}
+        }
+    }
+    Some(rule)
 }
 
 fn ours() -> RuleAttribute {
@@ -283,3 +344,5 @@ const ESRCH: i32 = Errno::SRCH.raw_os_error();
 
 /// Requests under way at once: enough to hide their latency, few enough for the socket's buffer.
 const IN_FLIGHT: usize = 128;
+/// What an answer may take.
+const DEADLINE: Duration = Duration::from_secs(10);

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::cluster::SourceBoard;
 use crate::dataplane::{Counters, Holdings};
-use crate::model::Moment;
+use crate::model::{Moment, ObjectName, VipKind, VipPort};
 
 /// Why a pass ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -103,6 +103,7 @@ pub struct Board {
     real_servers: Gauge,
     draining: Gauge,
     foreign: Gauge,
+    shadowed: Gauge,
     set_members: Gauge,
     routes: Gauge,
     messages: Counter,
@@ -117,9 +118,11 @@ pub struct Board {
 /// Whether the node's data plane is as the sources want it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Everything has been programmed once.
-    pub synced_once: bool,
-    /// Since when every attempt has failed, and with what.
+    /// When the loop last took a turn.
+    pub last_turn: Option<Moment>,
+    /// Since when cluster IPs are held by somebody else's virtual servers, and which.
+    pub obstructed: Option<(Moment, String)>,
+    /// Since when something has failed and waits for its retry, and with what.
     pub failing: Option<(Moment, String)>,
     /// The last pass without a failure.
     pub last_good: Option<Moment>,
@@ -200,6 +203,12 @@ impl Board {
                 r,
                 "ipvs_agent_foreign_virtual_servers",
                 "Virtual servers in the kernel that are not ours and are not touched",
+                Gauge::default(),
+            ),
+            shadowed: put(
+                r,
+                "ipvs_agent_shadowed_virtual_servers",
+                "Virtual servers that are wanted and not made, since somebody else's stand there",
                 Gauge::default(),
             ),
             set_members: put(
@@ -334,11 +343,36 @@ impl Board {
             let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
             health.failing = Some((since, pass.error.clone().unwrap_or_default()));
         } else if !pending {
-            health.synced_once = true;
             health.failing = None;
             health.last_good = Some(now);
             self.last_sync.set(wall_seconds());
         }
+    }
+
+    /// What somebody else's virtual servers keep from being. One at a cluster IP is the end of
+    /// that Service on this node; at other addresses a Service may just have asked for too much.
+    pub fn shadowed(&self, tuples: &BTreeMap<VipPort, (ObjectName, VipKind)>, now: Moment) {
+        self.shadowed
+            .set(i64::try_from(tuples.len()).unwrap_or(i64::MAX));
+        let mut cluster_ips = tuples
+            .iter()
+            .filter(|(_, (_, kind))| *kind == VipKind::ClusterIp);
+        let first = cluster_ips.next();
+        let mut health = lock(&self.health);
+        let since = health.obstructed.as_ref().map_or(now, |(since, _)| *since);
+        health.obstructed = first.map(|(vip, (service, _))| {
+            let more = cluster_ips.count();
+            let text = format!(
+                "somebody else's virtual servers hold {vip} of {service} and {more} more tuples of \
+                 cluster IPs"
+            );
+            (since, text)
+        });
+    }
+
+    /// The loop took a turn, whatever came of it.
+    pub fn turned(&self, now: Moment) {
+        lock(&self.health).last_turn = Some(now);
     }
 
     /// After a failed attempt to read the kernel.

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
-use crate::model::{Moment, ObjectName, VipPort};
+use crate::model::{Moment, ObjectName, VipKind, VipPort};
 use crate::resolve::desired::LostClaim;
-use crate::resolve::{DesiredState, Finding, Policy, View, resolve};
+use crate::resolve::{Change, DesiredState, Finding, Policy, View, resolve};
 
 /// Settings of the engine that come from the command line.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct Engine<D: Dataplane> {
     network: ClusterNetwork,
     observed: Option<D::Observed>,
     complaints: BTreeMap<ObjectName, Vec<String>>,
-    serving: bool,
+    started: bool,
 }
 
 /// A Service of which something is wrong, or right again (no complaints).
@@ -67,7 +67,7 @@ impl<D: Dataplane> Engine<D> {
             desired,
             observed: None,
             complaints: BTreeMap::new(),
-            serving: false,
+            started: false,
             config,
         }
     }
@@ -81,10 +81,6 @@ impl<D: Dataplane> Engine<D> {
         &self.index
     }
 
-    pub fn desired(&self) -> &DesiredState {
-        &self.desired
-    }
-
     pub fn observed(&self) -> Option<&D::Observed> {
         self.observed.as_ref()
     }
@@ -95,7 +91,10 @@ impl<D: Dataplane> Engine<D> {
     }
 
     /// Says where NodePorts answer. A change dirties the Services that have one.
-    pub fn set_node_port_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+    pub fn set_node_port_addresses(&mut self, mut addresses: BTreeSet<IpAddr>) {
+        // An address that another proxy left on an interface is no address of the node's.
+        let cidrs = &self.network.service_cidrs;
+        addresses.retain(|addr| !cidrs.iter().any(|cidr| cidr.contains(addr)));
         if self.node_port_addresses != addresses {
             self.node_port_addresses = addresses;
             self.index
@@ -116,8 +115,10 @@ impl<D: Dataplane> Engine<D> {
             .into_iter()
             .partition(|name| only.is_none_or(|wanted| wanted(name)));
         self.index.mark_again(later);
-        let services = now.len();
-        for name in now {
+        let mut services = 0;
+        let mut todo = now;
+        while let Some(name) = todo.pop_first() {
+            services += 1;
             let texts = self.resolve_one(&name, &mut scope);
             let before = self.complaints.get(&name).map_or(&[][..], Vec::as_slice);
             if before != texts {
@@ -130,6 +131,11 @@ impl<D: Dataplane> Engine<D> {
                 self.complaints.remove(&name);
             } else {
                 self.complaints.insert(name, texts);
+            }
+            if only.is_none() {
+                // Those that won or lost a tuple by this one: they ask for what they asked before,
+                // so that touches nobody again.
+                todo.extend(self.index.take_dirty());
             }
         }
         Resolution {
@@ -173,6 +179,12 @@ impl<D: Dataplane> Engine<D> {
         Some(D::everything(&self.desired, &self.target, observed))
     }
 
+    /// The scope in which steps after a reading mean that somebody else changed the kernel.
+    pub fn settled(&self) -> Option<D::Scope> {
+        let observed = self.observed.as_ref()?;
+        Some(D::settled(&self.desired, &self.target, observed))
+    }
+
     /// The steps that `scope` needs; none before the kernel has been observed.
     pub fn plan(&self, scope: &D::Scope, now: Moment) -> Vec<D::Step> {
         let Some(observed) = &self.observed else {
@@ -181,24 +193,55 @@ impl<D: Dataplane> Engine<D> {
         D::plan(&self.desired, &self.target, observed, scope, now)
     }
 
-    /// Notes that everything has been programmed once.
-    pub fn set_serving(&mut self) {
-        self.serving = true;
+    /// Notes that everything has been tried once.
+    pub fn set_started(&mut self) {
+        self.started = true;
     }
 
-    /// Whether everything has been programmed once since the start.
-    pub fn serving(&self) -> bool {
-        self.serving
+    /// Whether everything has been tried once since the start.
+    pub fn started(&self) -> bool {
+        self.started
+    }
+
+    /// Takes note of schedulers that the kernel does not have: Services that ask for one by
+    /// annotation get the default. Costs all Services.
+    pub fn refuse_schedulers(&mut self, names: BTreeSet<String>) {
+        let refused = &mut self.config.policy.refused_schedulers;
+        let known = refused.len();
+        refused.extend(names);
+        if refused.len() > known {
+            self.index.mark_dirty(|spec| !spec.annotations.is_empty());
+        }
+    }
+
+    /// Virtual servers that are desired and cannot be, since somebody else's stands there. Costs
+    /// the number of those.
+    pub fn shadowed(&self) -> BTreeMap<VipPort, (ObjectName, VipKind)> {
+        let Some(observed) = &self.observed else {
+            return BTreeMap::new();
+        };
+        D::foreign(observed)
+            .iter()
+            .filter_map(|vip| {
+                let server = self.desired.virtual_server(vip)?;
+                Some((*vip, (server.owner.service.clone(), server.kind)))
+            })
+            .collect()
     }
 
     /// Resolves one Service and takes the result in. Gives what a person should know of it.
     fn resolve_one(&mut self, name: &ObjectName, scope: &mut D::Scope) -> Vec<String> {
         let target = &mut self.target;
-        let mut on_change = |change: crate::resolve::Change<'_>| {
+        let mut others = BTreeSet::new();
+        let mut on_change = |change: Change<'_>| {
+            // Who wins or loses a tuple by this has something else to be told.
+            let owners = [change.old, change.new].into_iter().flatten();
+            others.extend(owners.map(|server| server.owner.service.clone()));
             D::retarget(target, change, scope);
         };
         let Some(spec) = self.index.service(name) else {
             self.desired.remove(name, &mut on_change);
+            self.revisit(others, name);
             return Vec::new();
         };
         let slices = self.index.slices(name);
@@ -216,7 +259,14 @@ impl<D: Dataplane> Engine<D> {
             lost.into_iter()
                 .map(|LostClaim { vip, winner }| lost_text(vip, &winner)),
         );
+        self.revisit(others, name);
         texts
+    }
+
+    /// Other Services than the one just resolved are to be resolved again.
+    fn revisit(&mut self, mut others: BTreeSet<ObjectName>, resolved: &ObjectName) {
+        others.remove(resolved);
+        self.index.mark_again(others);
     }
 }
 

@@ -12,4 +12,4 @@ pub mod run;
 
 pub use board::{Board, Pass, Trigger};
 pub use engine::Engine;
-pub use run::{Clock, Loop, Timing};
+pub use run::{Clock, Loop, Memory, Timing};

@@ -1,5 +1,6 @@
 //! The thread that owns the kernel: waits for events or time, then resolves, plans and applies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::engine::{Complaint, Engine};
 use super::pace::Pace;
 use crate::cluster::Event;
 use crate::dataplane::{Dataplane, Error, Report, Scope};
-use crate::model::{Moment, ObjectName};
+use crate::model::{Moment, ObjectName, VipKind, VipPort};
 
 /// Rhythm of the loop.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,16 @@ pub struct Loop<D: Dataplane> {
     pub timing: Timing,
     pub shutdown: CancellationToken,
     pub clock: Clock,
+    pub memory: Memory,
+}
+
+/// What one turn leaves for the next, beside what failed.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The next audit may find what we did ourselves.
+    in_doubt: bool,
+    /// What somebody else's virtual servers kept from being, when last looked at.
+    shadowed: BTreeMap<VipPort, (ObjectName, VipKind)>,
 }
 
 /// Tells the time. Handed in, so that the loop has none of its own.
@@ -73,6 +84,7 @@ impl<D: Dataplane> Loop<D> {
                 }
                 Wake::Due => {}
             }
+            self.board.turned(self.now());
             if !self.engine.index().synced() {
                 if !waiting_told {
                     debug!(missing = ?self.engine.index().missing(), "waiting for sources");
@@ -123,9 +135,14 @@ impl<D: Dataplane> Loop<D> {
         }
         let trigger = self.trigger(pace, now);
         let begun = self.now();
+        let network_changed = self.engine.refresh_network();
         let mut scope = match self.read(trigger, pace) {
             Ok(scope) => scope,
             Err(source) => {
+                if network_changed {
+                    // Nobody says it twice.
+                    pending.extend(self.engine.everything().unwrap_or_default());
+                }
                 self.postpone(trigger, pace, now);
                 pace.draining(self.drains(), now);
                 self.report_failure(&source, pace);
@@ -135,8 +152,13 @@ impl<D: Dataplane> Loop<D> {
         if trigger == Trigger::First {
             self.program_early(pending, begun);
         }
-        if trigger == Trigger::Audit && pace.failures() == 0 {
-            self.tell_drift(&self.engine.plan(&scope, now));
+        if network_changed {
+            scope.extend(self.engine.everything().unwrap_or_default());
+        }
+        let in_doubt = self.memory.in_doubt || network_changed || pace.failures() > 0;
+        if trigger == Trigger::Audit && !in_doubt {
+            let settled = self.engine.settled().unwrap_or_default();
+            self.tell_drift(&self.engine.plan(&settled, now));
         }
         let resolution = self.engine.resolve_dirty(None);
         self.tell(resolution.complaints);
@@ -149,8 +171,12 @@ impl<D: Dataplane> Loop<D> {
         }
         let steps = self.engine.plan(&scope, now);
         let pass = self.apply(trigger, resolution.services, steps, begun);
-        self.engine.set_serving();
+        self.engine.set_started();
         let now = self.now();
+        self.memory.in_doubt = pass.reobserve;
+        if trigger.takes_all() || pass.failed > 0 {
+            self.tell_shadowed();
+        }
         if pass.failed > 0 {
             pending.extend(scope);
             self.postpone(trigger, pace, now);
@@ -177,7 +203,7 @@ impl<D: Dataplane> Loop<D> {
     }
 
     fn trigger(&self, pace: &Pace, now: Moment) -> Trigger {
-        if !self.engine.serving() {
+        if !self.engine.started() {
             Trigger::First
         } else if pace.audit_due(now) {
             Trigger::Audit
@@ -216,16 +242,13 @@ impl<D: Dataplane> Loop<D> {
         if matches!(trigger, Trigger::First | Trigger::Audit) || self.engine.observed().is_none() {
             let addresses = self.dataplane.node_addresses()?;
             self.engine.set_node_port_addresses(addresses);
-            self.engine.refresh_network();
             // A failed read leaves the mirror as it was: changes go on with it.
-            let observed = self.dataplane.observe(self.engine.observed(), now)?;
+            let observed = self.dataplane.observe(self.engine.observed())?;
             *self.engine.observed_mut() = Some(observed);
             pace.audited(now);
             if trigger != Trigger::First {
                 scope.extend(self.engine.everything().unwrap_or_default());
             }
-        } else if self.engine.refresh_network() {
-            scope.extend(self.engine.everything().unwrap_or_default());
         }
         if let Some(observed) = self.engine.observed_mut()
             && (trigger != Trigger::Change)
@@ -261,10 +284,12 @@ impl<D: Dataplane> Loop<D> {
                 failed,
                 skipped,
                 reobserve,
+                refused_schedulers,
             } = self.dataplane.apply(steps, observed, now);
             pass.applied = applied;
             pass.failed = failed.len() + skipped;
             pass.reobserve = reobserve;
+            self.engine.refuse_schedulers(refused_schedulers);
             for failure in failed.iter().take(FAILURES_TOLD) {
                 warn!(step = %failure.step, error = %chain(&failure.source), "step failed");
             }
@@ -288,6 +313,27 @@ impl<D: Dataplane> Loop<D> {
             );
         }
         pass
+    }
+
+    /// Services whose tuples somebody else's virtual servers hold are told of once each.
+    fn tell_shadowed(&mut self) {
+        let shadowed = self.engine.shadowed();
+        let new: Vec<_> = shadowed
+            .iter()
+            .filter(|(vip, _)| !self.memory.shadowed.contains_key(vip))
+            .collect();
+        for (vip, (service, _)) in new.iter().take(FAILURES_TOLD) {
+            warn!(%service, %vip, "not served: somebody else's virtual server stands there; is kube-proxy or \
+                another proxy at work, or are its leftovers there (ipvsadm -Ln)?");
+        }
+        if new.len() > FAILURES_TOLD {
+            warn!(
+                count = new.len(),
+                "so many Services are not served for that reason"
+            );
+        }
+        self.board.shadowed(&shadowed, self.now());
+        self.memory.shadowed = shadowed;
     }
 
     /// An audit that finds work has found somebody else's hand, or a mistake of ours.

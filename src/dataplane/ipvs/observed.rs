@@ -7,8 +7,9 @@ use ipvs_sys::Service;
 
 use super::sets::{Member, SetKind};
 use super::step::Step;
-use crate::model::{Family, Moment, RealServerKey, VipPort};
+use crate::model::{Family, Moment, Protocol, RealServerKey, VipPort};
 use crate::netfilter::ObservedRules;
+use crate::routing::PolicyRule;
 
 /// Kernel state, as far as it is ours or in our way.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,10 @@ pub struct Observed {
     pub members: BTreeSet<Member>,
     /// Routes in our table.
     pub routes: BTreeSet<IpNet>,
+    /// UDP tuples whose conntrack entries may lead to real servers that are gone.
+    pub owed_flows: BTreeSet<VipPort>,
+    /// Virtual servers of which nobody knows whether they came into being.
+    pub uncertain: BTreeSet<VipPort>,
     pub base: Base,
     draining: BTreeSet<VipPort>,
     real_server_count: usize,
@@ -28,10 +33,14 @@ pub struct Observed {
 /// The objects that are the same for all Services.
 #[derive(Debug, Clone, Default)]
 pub struct Base {
+    /// Families that this kernel has.
+    pub families: BTreeSet<Family>,
     pub sets: BTreeSet<(SetKind, Family)>,
     pub rules: BTreeMap<Family, ObservedRules>,
-    /// Families whose policy rule is there.
-    pub policy_rules: BTreeSet<Family>,
+    /// Policy rules of ours, an earlier run's with other settings among them.
+    pub policy_rules: BTreeSet<(Family, PolicyRule)>,
+    /// Routes of ours in other tables: an earlier run's.
+    pub stray_routes: BTreeSet<(u32, IpNet)>,
     /// Values of the sysctls that matter, by name; absent ones do not exist on this kernel.
     pub sysctls: BTreeMap<&'static str, String>,
 }
@@ -78,11 +87,11 @@ impl Observed {
             Step::WriteRules { family, after, .. } => {
                 self.base.rules.insert(*family, after.clone());
             }
-            Step::AddPolicyRule { family, .. } => {
-                self.base.policy_rules.insert(*family);
+            Step::AddPolicyRule { family, rule } => {
+                self.base.policy_rules.insert((*family, *rule));
             }
-            Step::DelPolicyRule { family, .. } => {
-                self.base.policy_rules.remove(family);
+            Step::DelPolicyRule { family, rule } => {
+                self.base.policy_rules.remove(&(*family, *rule));
             }
             Step::AddMember(member) => {
                 self.members.insert(*member);
@@ -96,7 +105,11 @@ impl Observed {
             Step::DelRoute(net) => {
                 self.routes.remove(net);
             }
+            Step::DelStrayRoute { table, net } => {
+                self.base.stray_routes.remove(&(*table, *net));
+            }
             Step::AddVirtualServer(vip, service) => {
+                self.owe_flows(vip);
                 let server = ObservedVirtualServer {
                     service: service.clone(),
                     real_servers: BTreeMap::new(),
@@ -109,6 +122,7 @@ impl Observed {
                 }
             }
             Step::DelVirtualServer(vip) => {
+                self.owe_flows(vip);
                 let gone = self.virtual_servers.remove(vip);
                 self.real_server_count -= gone.map_or(0, |server| server.real_servers.len());
                 self.draining.remove(vip);
@@ -136,10 +150,32 @@ impl Observed {
                     }
                 });
             }
-            Step::DelRealServer(vip, key) => self.change_real_servers(vip, |servers| {
-                servers.remove(key);
-            }),
-            Step::ForgetFlows { .. } => {}
+            Step::DelRealServer(vip, key) => {
+                self.owe_flows(vip);
+                self.change_real_servers(vip, |servers| {
+                    servers.remove(key);
+                });
+            }
+            Step::ForgetFlows { vip, .. } => {
+                self.owed_flows.remove(vip);
+            }
+        }
+    }
+
+    /// Owes the flows of all UDP tuples that are ours, or were until their virtual server went: an
+    /// earlier run may have died before it paid.
+    pub fn owe_all_flows(&mut self) {
+        let owned = self.members.iter().filter(|m| m.set == SetKind::Owned);
+        let tuples = owned
+            .filter_map(Member::vip)
+            .chain(self.virtual_servers.keys().copied());
+        self.owed_flows = tuples.filter(|vip| vip.protocol == Protocol::Udp).collect();
+    }
+
+    /// Notes that flows of a UDP tuple may lead elsewhere than its real servers are now.
+    fn owe_flows(&mut self, vip: &VipPort) {
+        if vip.protocol == Protocol::Udp {
+            self.owed_flows.insert(*vip);
         }
     }
 

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use super::convert;
 use super::drain::{Fate, fate};
-use super::observed::{Observed, ObservedVirtualServer};
+use super::observed::Observed;
 use super::sets::{Element, Member, SetKind, has_serving};
 use super::step::Step;
-use super::target::{Scope, Target, TargetBase};
+use super::target::{Scope, Target};
 use super::{rules, sysctl};
-use crate::model::{HostPort, Moment, Protocol, VipPort, VirtualServer};
+use crate::model::{Family, HostPort, Moment, Protocol, VipPort, VirtualServer};
 use crate::resolve::DesiredState;
 
 /// The steps from `observed` to `desired` within `scope`, make before break.
@@ -24,24 +26,38 @@ pub fn plan(
     now: Moment,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
+    let families = &observed.base.families;
+    let mut members: Vec<&Member> = scope.members.iter().collect();
+    let mut routes: Vec<&IpNet> = scope.routes.iter().collect();
     if scope.base {
         base(target, observed, &mut steps);
+        // What all Services stand on belongs to the base too.
+        let network = target.base.iter().map(|base| &base.network);
+        routes.extend(network.flat_map(|network| &network.service_cidrs));
+        let pods = target.members.keys().filter(|m| m.set == SetKind::Pods);
+        members.extend(pods);
+        members.sort();
+        members.dedup();
+        routes.sort();
+        routes.dedup();
     }
-    for member in &scope.members {
+    for member in members {
         // A tuple where a foreign virtual server stands must not become ours.
         let theirs = member
             .vip()
             .is_some_and(|vip| observed.foreign.contains(&vip));
-        let wanted = target.members.contains_key(member) && !theirs;
+        let possible = families.contains(&member.element.family()) && !theirs;
+        let wanted = possible && target.members.contains_key(member);
         match (wanted, observed.members.contains(member)) {
             (true, false) => steps.push(Step::AddMember(*member)),
             (false, true) => steps.push(Step::DelMember(*member)),
             _ => {}
         }
     }
-    for net in &scope.routes {
+    for net in routes {
+        let possible = families.contains(&Family::of(net.addr()));
         match (
-            target.routes.contains_key(net),
+            possible && target.routes.contains_key(net),
             observed.routes.contains(net),
         ) {
             (true, false) => steps.push(Step::AddRoute(*net)),
@@ -54,9 +70,9 @@ pub fn plan(
         .iter()
         .filter(|vip| !observed.foreign.contains(vip))
     {
-        let want = desired.virtual_server(&vip);
-        let have = observed.virtual_servers.get(&vip);
-        virtual_server(vip, want, have, target, now, &mut steps);
+        let possible = families.contains(&vip.family());
+        let want = desired.virtual_server(&vip).filter(|_| possible);
+        virtual_server(vip, want, observed, target, now, &mut steps);
     }
     release_late(&mut steps, target, observed);
     steps.sort_by_key(Step::phase);
@@ -68,7 +84,7 @@ fn base(target: &Target, observed: &Observed, steps: &mut Vec<Step>) {
     let have = &observed.base;
     let wanted = target.base.as_ref();
     if wanted.is_some() {
-        steps.extend(sysctl::plan(&have.sysctls));
+        steps.extend(sysctl::plan(&have.sysctls, |family| target.serves(family)));
     }
     // A kernel without IPv6 has no rules of that family to be observed.
     for (&family, rules) in &have.rules {
@@ -79,25 +95,28 @@ fn base(target: &Target, observed: &Observed, steps: &mut Vec<Step>) {
                 _ => {}
             }
         }
-        match (wanted, have.policy_rules.contains(&family)) {
-            (Some(TargetBase { settings, .. }), false) => steps.push(Step::AddPolicyRule {
+        let rule = wanted.map(|base| base.settings.policy_rule());
+        if let Some(rule) = rule.filter(|rule| !have.policy_rules.contains(&(family, *rule))) {
+            steps.push(Step::AddPolicyRule { family, rule });
+        }
+        let ours = have.policy_rules.iter().filter(|(of, _)| *of == family);
+        for &(family, surplus) in ours.filter(|(_, other)| Some(*other) != rule) {
+            steps.push(Step::DelPolicyRule {
                 family,
-                mark: settings.route_mark,
-                table: settings.route_table,
-                priority: settings.rule_priority,
-            }),
-            (None, true) => steps.push(Step::DelPolicyRule { family }),
-            _ => {}
+                rule: surplus,
+            });
         }
         steps.extend(rules::plan(wanted, family, rules));
     }
+    let stray = have.stray_routes.iter();
+    steps.extend(stray.map(|&(table, net)| Step::DelStrayRoute { table, net }));
 }
 
 /// One virtual server and its real servers.
 fn virtual_server(
     vip: VipPort,
     want: Option<&VirtualServer>,
-    have: Option<&ObservedVirtualServer>,
+    observed: &Observed,
     target: &Target,
     now: Moment,
     steps: &mut Vec<Step>,
@@ -106,7 +125,8 @@ fn virtual_server(
         .base
         .as_ref()
         .map_or_else(Default::default, |base| base.settings.drain_timeout);
-    let mut moved_flows = false;
+    let have = observed.virtual_servers.get(&vip);
+    let mut moved_flows = observed.owed_flows.contains(&vip);
     match (want, have) {
         (None, None) => {}
         (None, Some(_)) => {

@@ -1,8 +1,8 @@
 //! The constant netfilter rules. They ask sets, so no Service is named in them and a change of
 //! Services never rewrites them. Pure.
 //!
-//! Hooks and priorities (`linux/netfilter_ipv4.h`, `ip_vs_core.c`): conntrack −200, mangle −150,
-//! IPVS at LOCAL_OUT −98, filter 0, IPVS at LOCAL_IN 99, nat POSTROUTING 100.
+//! Hooks and priorities (`linux/netfilter_ipv4.h`, `ip_vs_core.c`): raw −300, conntrack −200,
+//! mangle −150, IPVS at LOCAL_OUT −98, filter 0, IPVS at LOCAL_IN 99, nat POSTROUTING 100.
 
 use super::sets::SetKind;
 use super::settings::ClusterMasquerade;
@@ -46,6 +46,11 @@ pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
         mask: bit,
     };
     let own = || set(SetKind::Owned, "dst,dst");
+    let not_external = Match::Set {
+        name: SetKind::External.name(family),
+        direction: "dst,dst",
+        negated: true,
+    };
 
     let mut choose = vec![Rule::new(
         [set(SetKind::External, "dst,dst")],
@@ -86,8 +91,10 @@ pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
         rules,
     };
     vec![
+        // Not in mangle: a network plugin that keeps its rules first there and accepts what is
+        // established (Calico) would leave all but the first packet of a connection unmarked.
         chain(
-            Table::Mangle,
+            Table::Raw,
             "IPVS-AGENT-ROUTE",
             Some("PREROUTING"),
             vec![Rule::new([set(SetKind::Live, "dst,dst")], mark(route))],
@@ -132,12 +139,14 @@ pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
                 Rule::new([], Target::Masquerade),
             ],
         ),
-        // A node whose policy is DROP must still let its Services through.
+        // A node whose policy is DROP must still let its cluster IPs through, which are no part of
+        // the node as its firewall knows it. NodePorts and external addresses are, and stay what
+        // the firewall makes of them.
         chain(
             Table::Filter,
             "IPVS-AGENT-INPUT",
             Some("INPUT"),
-            vec![refuse(), Rule::new([own()], Target::Accept)],
+            vec![refuse(), Rule::new([own(), not_external], Target::Accept)],
         ),
         chain(
             Table::Filter,

@@ -111,6 +111,14 @@ impl Member {
     pub fn set_name(&self) -> String {
         self.set.name(self.element.family())
     }
+
+    /// The tuple, for sets of tuples.
+    pub fn vip(&self) -> Option<VipPort> {
+        match self.element {
+            Element::VipPort(vip) => Some(vip),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Member {
@@ -127,7 +135,8 @@ pub fn memberships(vip: VipPort, server: &VirtualServer) -> impl Iterator<Item =
     };
     let refused = !has_serving(server);
     [
-        Some(SetKind::Owned),
+        // A draining virtual server stays ours by `plan`; where none is, there is nothing to own.
+        (!refused).then_some(SetKind::Owned),
         server.kind.is_external().then_some(SetKind::External),
         refused.then_some(SetKind::Refused),
         is_live(vip, server, refused).then_some(SetKind::Live),

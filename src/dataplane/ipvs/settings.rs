@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::dataplane::ClusterNetwork;
 use crate::model::Family;
+use crate::routing::PolicyRule;
 
 /// Settings that shape kernel objects. All agents on one node must agree on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,15 @@ pub enum ClusterMasquerade {
 }
 
 impl Settings {
+    /// The rule that leads marked packets to the VIPs' table.
+    pub fn policy_rule(&self) -> PolicyRule {
+        PolicyRule {
+            mark: self.route_mark,
+            table: self.route_table,
+            priority: self.rule_priority,
+        }
+    }
+
     /// Where masquerading of cluster IP traffic stands for a family.
     pub fn cluster_masquerade(
         &self,

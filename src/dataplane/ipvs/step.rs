@@ -10,6 +10,7 @@ use super::convert;
 use super::sets::{Member, SetKind};
 use crate::model::{Family, HostPort, RealServerKey, VipPort};
 use crate::netfilter::ObservedRules;
+use crate::routing::PolicyRule;
 
 /// One act. `Display` gives the command that a person would type for it.
 #[derive(Debug, Clone)]
@@ -35,12 +36,16 @@ pub enum Step {
     },
     AddPolicyRule {
         family: Family,
-        mark: u32,
-        table: u32,
-        priority: u32,
+        rule: PolicyRule,
     },
     DelPolicyRule {
         family: Family,
+        rule: PolicyRule,
+    },
+    /// A route of an earlier run in another table than today's.
+    DelStrayRoute {
+        table: u32,
+        net: IpNet,
     },
     AddMember(Member),
     DelMember(Member),
@@ -118,7 +123,7 @@ impl Step {
             }
             Self::ForgetFlows { .. } => Phase::Flows,
             Self::DelRoute(_) => Phase::Unroute,
-            Self::DelPolicyRule { .. } => Phase::Dismantle,
+            Self::DelPolicyRule { .. } | Self::DelStrayRoute { .. } => Phase::Dismantle,
             Self::DestroySet { .. } => Phase::DestroySets,
         }
     }
@@ -136,30 +141,6 @@ impl Step {
             | Self::DelRealServer(vip, _)
             | Self::ForgetFlows { vip, .. } => Some(*vip),
             _ => None,
-        }
-    }
-
-    /// Label for metrics.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::SetSysctl { .. } => "set_sysctl",
-            Self::CreateSet { .. } => "create_set",
-            Self::DestroySet { .. } => "destroy_set",
-            Self::WriteRules { .. } => "write_rules",
-            Self::AddPolicyRule { .. } => "add_policy_rule",
-            Self::DelPolicyRule { .. } => "del_policy_rule",
-            Self::AddMember(_) => "add_member",
-            Self::DelMember(_) => "del_member",
-            Self::AddRoute(_) => "add_route",
-            Self::DelRoute(_) => "del_route",
-            Self::AddVirtualServer(..) => "add_virtual_server",
-            Self::SetVirtualServer(..) => "set_virtual_server",
-            Self::DelVirtualServer(_) => "del_virtual_server",
-            Self::AddRealServer(..) => "add_real_server",
-            Self::SetRealServer(..) => "set_real_server",
-            Self::DrainRealServer { .. } => "drain_real_server",
-            Self::DelRealServer(..) => "del_real_server",
-            Self::ForgetFlows { .. } => "forget_flows",
         }
     }
 
@@ -191,16 +172,6 @@ impl Step {
     }
 }
 
-impl Member {
-    /// The tuple, for sets of tuples.
-    pub fn vip(&self) -> Option<VipPort> {
-        match self.element {
-            super::sets::Element::VipPort(vip) => Some(vip),
-            _ => None,
-        }
-    }
-}
-
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(command) = self.ipvs_command() {
@@ -223,17 +194,11 @@ impl fmt::Display for Step {
                     text.lines().count()
                 )
             }
-            Self::AddPolicyRule {
-                family,
-                mark,
-                table,
-                priority,
-            } => write!(
-                f,
-                "{} rule add pref {priority} fwmark {mark:#x}/{mark:#x} lookup {table}",
-                ip(family)
-            ),
-            Self::DelPolicyRule { family } => write!(f, "{} rule del", ip(family)),
+            Self::AddPolicyRule { family, rule } => write!(f, "{} rule add {rule}", ip(family)),
+            Self::DelPolicyRule { family, rule } => write!(f, "{} rule del {rule}", ip(family)),
+            Self::DelStrayRoute { table, net } => {
+                write!(f, "ip route del local {net} dev lo table {table}")
+            }
             Self::AddMember(member) => write!(f, "ipset add {member}"),
             Self::DelMember(member) => write!(f, "ipset del {member}"),
             Self::AddRoute(net) => write!(f, "ip route add local {net} dev lo"),

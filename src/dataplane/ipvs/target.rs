@@ -18,6 +18,8 @@ pub struct Target {
     pub base: Option<TargetBase>,
     pub members: BTreeMap<Member, usize>,
     pub routes: BTreeMap<IpNet, usize>,
+    /// Virtual servers of each family.
+    served: BTreeMap<Family, usize>,
 }
 
 /// What the constant objects depend on.
@@ -35,13 +37,6 @@ pub struct Scope {
     pub routes: BTreeSet<IpNet>,
     /// Sets, rules, the policy rule and sysctls too.
     pub base: bool,
-}
-
-impl Scope {
-    /// Nothing to look at.
-    pub fn is_empty(&self) -> bool {
-        self.vips.is_empty() && self.members.is_empty() && self.routes.is_empty() && !self.base
-    }
 }
 
 impl dataplane::Scope for Scope {
@@ -82,6 +77,7 @@ impl Target {
             base: Some(TargetBase { settings, network }),
             members: pods,
             routes,
+            served: BTreeMap::new(),
         }
     }
 
@@ -91,6 +87,7 @@ impl Target {
             base: None,
             members: BTreeMap::new(),
             routes: BTreeMap::new(),
+            served: BTreeMap::new(),
         }
     }
 
@@ -115,6 +112,11 @@ impl Target {
     /// Takes one changed virtual server in. Costs its real servers.
     pub fn replace(&mut self, change: Change<'_>, scope: &mut Scope) {
         scope.vips.insert(change.vip);
+        let by = isize::from(change.new.is_some()) - isize::from(change.old.is_some());
+        if by != 0 && adjust(&mut self.served, change.vip.family(), by) {
+            // The first of a family, or the last: sysctls depend on it.
+            scope.base = true;
+        }
         // Counted up first: what both sides need must not be seen to vanish in between.
         if let Some(server) = change.new {
             self.count(change.vip, server, scope, 1);
@@ -130,6 +132,7 @@ impl Target {
         Scope {
             vips: servers
                 .chain(observed.virtual_servers.keys().copied())
+                .chain(observed.owed_flows.iter().copied())
                 .collect(),
             members: self
                 .members
@@ -145,6 +148,11 @@ impl Target {
                 .collect(),
             base: true,
         }
+    }
+
+    /// Whether any virtual server is of this family.
+    pub fn serves(&self, family: Family) -> bool {
+        self.served.contains_key(&family)
     }
 
     fn count(&mut self, vip: VipPort, server: &VirtualServer, scope: &mut Scope, by: isize) {

@@ -60,6 +60,14 @@ impl Dataplane for Tuples {
         Touched(desired.iter().map(|(vip, _)| *vip).collect())
     }
 
+    fn settled(desired: &DesiredState, (): &(), observed: &BTreeSet<VipPort>) -> Touched {
+        Self::everything(desired, &(), observed)
+    }
+
+    fn foreign(_: &BTreeSet<VipPort>) -> &BTreeSet<VipPort> {
+        &NONE
+    }
+
     fn plan(
         desired: &DesiredState,
         (): &(),
@@ -72,11 +80,7 @@ impl Dataplane for Tuples {
         missing.map(|vip| Add(*vip)).collect()
     }
 
-    fn observe(
-        &mut self,
-        _: Option<&BTreeSet<VipPort>>,
-        _: Moment,
-    ) -> Result<BTreeSet<VipPort>, Error> {
+    fn observe(&mut self, _: Option<&BTreeSet<VipPort>>) -> Result<BTreeSet<VipPort>, Error> {
         self.reads += 1;
         if self.unreadable {
             return Err(Error::new("read", "it raced with a change"));
@@ -144,6 +148,7 @@ impl Bench {
             policy: Policy {
                 scheduler: Scheduler::named("rr"),
                 schedulers: BTreeSet::new(),
+                refused_schedulers: BTreeSet::new(),
                 external_ip_cidrs: Vec::new(),
             },
             settings: (),
@@ -171,6 +176,7 @@ impl Bench {
                 seed: 1,
             },
             shutdown: CancellationToken::new(),
+            memory: Memory::default(),
             clock: Box::new(move || Moment(Duration::from_secs(told.load(Ordering::Relaxed)))),
         };
         Self {
@@ -304,4 +310,5 @@ fn drift(bench: &Bench) -> String {
     lines.collect()
 }
 
+static NONE: BTreeSet<VipPort> = BTreeSet::new();
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,12 +1,14 @@
 //! Steps → kernel. Runs of steps for one subsystem ride in one batch.
 //!
-//! No decision is made here but one: a step is skipped when an earlier one for the same tuple
-//! failed, since it would build on what is not there.
+//! No decision is made here but one: a step is skipped when an earlier one failed that it would
+//! build on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use rustix::io::Errno;
 
 use super::IpvsDataplane;
 use super::observe::set_name;
@@ -15,7 +17,6 @@ use crate::dataplane::ipvs::{Observed, Step, sysctl};
 use crate::dataplane::{Error, Report, StepError};
 use crate::model::{Family, HostPort, Moment, Protocol, VipPort};
 use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec, SetType};
-use crate::routing::PolicyRule;
 
 /// The kernel interface that a step goes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,10 @@ enum Subsystem {
 enum Outcome {
     Applied,
     Failed(Error),
+    /// Somebody else's virtual server stands there.
+    Taken(Error),
+    /// The kernel has no such scheduler.
+    NoScheduler(Error),
     /// Nobody knows; the kernel must be read again.
     Unknown,
 }
@@ -65,9 +70,32 @@ pub fn apply(
                     observed.record(&step, now);
                     report.applied += 1;
                 }
-                Outcome::Unknown => report.reobserve = true,
-                Outcome::Failed(source) => {
+                Outcome::Unknown => {
+                    if let Step::AddVirtualServer(vip, _) = step {
+                        observed.uncertain.insert(vip);
+                    }
+                    report.reobserve = true;
+                }
+                Outcome::Taken(source) => {
                     broken.extend(step.vip());
+                    // One of which nobody knew whether it came into being may be ours.
+                    let foreign = step.vip().filter(|vip| !observed.uncertain.contains(vip));
+                    report.reobserve |= foreign.is_none();
+                    observed.foreign.extend(foreign);
+                    report.failed.push(StepError { step, source });
+                }
+                Outcome::NoScheduler(source) => {
+                    broken.extend(step.vip());
+                    if let Step::AddVirtualServer(_, service) | Step::SetVirtualServer(_, service) =
+                        &step
+                    {
+                        let name = service.scheduler.to_string();
+                        report.refused_schedulers.insert(name);
+                    }
+                    report.failed.push(StepError { step, source });
+                }
+                Outcome::Failed(source) => {
+                    broken.extend(step.vip().filter(|_| others_need(&step)));
                     report.reobserve = true;
                     report.failed.push(StepError { step, source });
                 }
@@ -75,6 +103,17 @@ pub fn apply(
         }
     }
     report
+}
+
+/// Whether later steps for the same tuple build on this one. A real server is not one of them: the
+/// others serve without it, and those that are gone go.
+fn others_need(step: &Step) -> bool {
+    match step {
+        Step::AddMember(member) => member.set == SetKind::Owned,
+        // Ownership stays for as long as there is something to own, or flows to forget.
+        Step::AddVirtualServer(..) | Step::DelVirtualServer(_) | Step::ForgetFlows { .. } => true,
+        _ => false,
+    }
 }
 
 fn subsystem(step: &Step) -> Subsystem {
@@ -96,7 +135,8 @@ fn subsystem(step: &Step) -> Subsystem {
         Step::SetSysctl { .. }
         | Step::WriteRules { .. }
         | Step::AddPolicyRule { .. }
-        | Step::DelPolicyRule { .. } => Subsystem::One,
+        | Step::DelPolicyRule { .. }
+        | Step::DelStrayRoute { .. } => Subsystem::One,
     }
 }
 
@@ -123,12 +163,34 @@ fn ipvs(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
                 ipvs_sys::Outcome::Failed(error) if is_done_already(step, &error) => {
                     Outcome::Applied
                 }
+                ipvs_sys::Outcome::Failed(error) if is_taken(step, &error) => {
+                    Outcome::Taken(Error::new(
+                        "take a tuple where somebody else's virtual server stands",
+                        error,
+                    ))
+                }
+                ipvs_sys::Outcome::Failed(error) if lacks_scheduler(step, &error) => {
+                    Outcome::NoScheduler(Error::new("program IPVS", error))
+                }
                 ipvs_sys::Outcome::Failed(error) => {
                     Outcome::Failed(Error::new("program IPVS", error))
                 }
             })
             .collect(),
     }
+}
+
+fn is_taken(step: &Step, error: &ipvs_sys::Error) -> bool {
+    matches!(step, Step::AddVirtualServer(..)) && error.is_exists()
+}
+
+/// `ip_vs_add_service` and `ip_vs_edit_service` say ENOENT for a scheduler that is not there. The
+/// agent asks for no persistence engine, which would be the other reason.
+fn lacks_scheduler(step: &Step, error: &ipvs_sys::Error) -> bool {
+    matches!(
+        step,
+        Step::AddVirtualServer(..) | Step::SetVirtualServer(..)
+    ) && error.raw_os_error() == Some(Errno::NOENT.raw_os_error())
 }
 
 /// To delete what is gone is a success.
@@ -142,7 +204,22 @@ fn sets(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
         Ok(commands) => commands,
         Err(error) => return all_failed(run.len(), "name a set", &error.to_string()),
     };
-    match plane.sets.batch(&commands) {
+    let mut result = plane.sets.batch(&commands);
+    // nf_tables lets go of a set a moment after the rule that asked it is gone.
+    for _ in 0..DESTROY_TRIES {
+        let in_use = result.as_ref().is_ok_and(|outcomes| {
+            outcomes.iter().zip(run).any(|(outcome, step)| {
+                matches!(step, Step::DestroySet { .. })
+                    && matches!(outcome, ipset::Outcome::Failed(error) if error.is_in_use())
+            })
+        });
+        if !in_use {
+            break;
+        }
+        std::thread::sleep(DESTROY_PAUSE);
+        result = plane.sets.batch(&commands);
+    }
+    match result {
         Err(error) => all_failed(run.len(), "send ipset commands", &error.to_string()),
         Ok(outcomes) => outcomes
             .into_iter()
@@ -157,9 +234,11 @@ fn sets(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
     }
 }
 
+/// The kernel says EEXIST to a set only if the one that is there is of another kind.
 fn is_so_already(step: &Step, error: &ipset::Error) -> bool {
     match step {
-        Step::CreateSet { .. } | Step::AddMember(_) => error.is_exists(),
+        Step::CreateSet { .. } => false,
+        Step::AddMember(_) => error.is_exists(),
         _ => error.is_not_found(),
     }
 }
@@ -264,26 +343,19 @@ fn one(plane: &mut IpvsDataplane, step: &Step) -> Outcome {
             "write netfilter rules",
             plane.iptables.restore(*family, text),
         ),
-        Step::AddPolicyRule {
-            family,
-            mark,
-            table,
-            priority,
-        } => {
-            let rule = PolicyRule {
-                mark: *mark,
-                table: *table,
-                priority: *priority,
-            };
-            from_result(
-                "add a policy rule",
-                plane.routes.add_policy_rule(*family, rule),
-            )
-        }
-        Step::DelPolicyRule { family } => from_result(
-            "delete a policy rule",
-            plane.routes.del_policy_rules(*family),
+        Step::AddPolicyRule { family, rule } => from_result(
+            "add a policy rule",
+            plane.routes.add_policy_rule(*family, *rule),
         ),
+        Step::DelPolicyRule { family, rule } => from_result(
+            "delete a policy rule",
+            plane.routes.del_policy_rule(*family, *rule),
+        ),
+        Step::DelStrayRoute { table, net } => {
+            let results = plane.routes.del_routes(*table, &[*net]);
+            let result = results.into_iter().next().unwrap_or(Ok(()));
+            from_result("delete a route", result)
+        }
         other => Outcome::Failed(Error::new(other.to_string(), "rides in a batch")),
     }
 }
@@ -303,3 +375,7 @@ fn all_failed(count: usize, act: &str, error: &str) -> Vec<Outcome> {
         .map(|_| Outcome::Failed(Error::new(act, error.to_owned())))
         .collect()
 }
+
+/// Two seconds in all.
+const DESTROY_TRIES: u32 = 20;
+const DESTROY_PAUSE: Duration = Duration::from_millis(100);

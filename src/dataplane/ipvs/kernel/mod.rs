@@ -13,7 +13,7 @@ use ipvs_sys::Client;
 
 use super::{Observed, Scope, Settings, Step, Target, plan};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
-use crate::model::Moment;
+use crate::model::{Moment, VipPort};
 use crate::netfilter::conntrack::ConntrackClient;
 use crate::netfilter::exec::Iptables;
 use crate::netfilter::ipset::IpsetClient;
@@ -70,6 +70,18 @@ impl Dataplane for IpvsDataplane {
         target.everything(desired, observed)
     }
 
+    fn settled(desired: &DesiredState, target: &Target, observed: &Observed) -> Scope {
+        let mut scope = target.everything(desired, observed);
+        let waits =
+            |vip: &VipPort| observed.draining().contains(vip) || observed.owed_flows.contains(vip);
+        scope.vips.retain(|vip| !waits(vip));
+        scope
+    }
+
+    fn foreign(observed: &Observed) -> &BTreeSet<VipPort> {
+        &observed.foreign
+    }
+
     fn plan(
         desired: &DesiredState,
         target: &Target,
@@ -80,8 +92,8 @@ impl Dataplane for IpvsDataplane {
         plan::plan(desired, target, observed, scope, now)
     }
 
-    fn observe(&mut self, previous: Option<&Observed>, now: Moment) -> Result<Observed, Error> {
-        observe::observe(self, previous, now)
+    fn observe(&mut self, previous: Option<&Observed>) -> Result<Observed, Error> {
+        observe::observe(self, previous)
     }
 
     fn refresh(&mut self, observed: &mut Observed) -> Result<Scope, Error> {

@@ -16,16 +16,11 @@ use crate::dataplane::Error;
 use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
 use crate::dataplane::ipvs::sets::{Element, Member, SetKind};
 use crate::dataplane::ipvs::{Observed, Scope, convert, sysctl};
-use crate::model::{Family, Moment, RealServerKey, VipPort};
+use crate::model::{Family, RealServerKey, VipPort};
 use crate::netfilter::ipset::Entry;
-use crate::routing::PolicyRule;
 
 /// Reads everything that is ours. `previous` lends what a kernel cannot tell.
-pub fn observe(
-    plane: &mut IpvsDataplane,
-    previous: Option<&Observed>,
-    _now: Moment,
-) -> Result<Observed, Error> {
+pub fn observe(plane: &mut IpvsDataplane, previous: Option<&Observed>) -> Result<Observed, Error> {
     let mut observed = Observed::default();
     observed.base = base(plane)?;
     for &(set, family) in &observed.base.sets.clone() {
@@ -38,12 +33,22 @@ pub fn observe(
             .members
             .extend(entries.iter().filter_map(|entry| member(set, entry)));
     }
-    let table = plane.settings.route_table;
-    observed.routes = plane
+    let routes = plane
         .routes
-        .routes(table)
-        .map_err(|e| Error::new(format!("read the routes of table {table}"), e))?;
+        .routes()
+        .map_err(|e| Error::new("read the routes", e))?;
+    for (table, net) in routes {
+        if table == plane.settings.route_table {
+            observed.routes.insert(net);
+        } else {
+            observed.base.stray_routes.insert((table, net));
+        }
+    }
     virtual_servers(plane, previous, &mut observed)?;
+    match previous {
+        Some(previous) => observed.owed_flows.clone_from(&previous.owed_flows),
+        None => observed.owe_all_flows(),
+    }
     Ok(observed)
 }
 
@@ -67,8 +72,15 @@ fn virtual_servers(
             element: Element::VipPort(vip),
         };
         let known = previous.and_then(|previous| previous.virtual_servers.get(&vip));
-        // Our own knowledge counts too: somebody may have flushed the set.
-        if !observed.members.contains(&owned) && known.is_none() {
+        // What we made is ours though somebody flushed the set. What came while we looked is not,
+        // though the set has it: a tuple is marked before its virtual server is tried. Only a first
+        // look has nothing but the set to go by.
+        let marked = observed.members.contains(&owned);
+        let is_ours = match previous {
+            None => marked,
+            Some(previous) => known.is_some() || (marked && previous.uncertain.contains(&vip)),
+        };
+        if !is_ours {
             observed.foreign.insert(vip);
             continue;
         }
@@ -192,12 +204,6 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
         .sets()
         .map_err(|e| Error::new("list the sets", e))?;
     let names: BTreeSet<String> = sets.into_iter().map(|set| set.name.to_string()).collect();
-    let settings = &plane.settings;
-    let rule = PolicyRule {
-        mark: settings.route_mark,
-        table: settings.route_table,
-        priority: settings.rule_priority,
-    };
     for family in Family::ALL {
         let ours = SetKind::ALL
             .into_iter()
@@ -211,14 +217,13 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
             .observe(family)
             .map_err(|e| Error::new(format!("read the {family} netfilter rules"), e))?;
         base.rules.insert(family, rules);
-        let act = || format!("read the {family} policy rules");
-        if plane
+        let rules = plane
             .routes
-            .has_policy_rule(family, rule)
-            .map_err(|e| Error::new(act(), e))?
-        {
-            base.policy_rules.insert(family);
-        }
+            .policy_rules(family)
+            .map_err(|e| Error::new(format!("read the {family} policy rules"), e))?;
+        base.policy_rules
+            .extend(rules.into_iter().map(|rule| (family, rule)));
+        base.families.insert(family);
     }
     for wanted in sysctl::WANTED {
         match fs::read_to_string(sysctl::path(wanted.name)) {
@@ -232,9 +237,11 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
     Ok(base)
 }
 
-/// A kernel booted with `ipv6.disable=1` has no such file.
+/// A kernel booted with `ipv6.disable=1` has no such file; where `lo` has no IPv6 no route over it
+/// can be added.
 fn has_ipv6() -> bool {
-    fs::exists("/proc/net/if_inet6").unwrap_or(false)
+    let disabled = fs::read_to_string(sysctl::path("net.ipv6.conf.lo.disable_ipv6"));
+    disabled.is_ok_and(|value| value.trim() == "0")
 }
 
 pub(super) fn set_name(name: &str) -> Result<crate::netfilter::ipset::SetName, Error> {
