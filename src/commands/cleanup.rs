@@ -14,36 +14,51 @@ use crate::resolve::DesiredState;
 
 /// Removes all that the agent made.
 pub fn run(args: &CleanupArgs) -> anyhow::Result<()> {
-    let client = Client::open().map_err(explain_ipvs)?;
-    let settings = settings(&args.kernel, false, Duration::ZERO);
+    let mut removed = 0;
+    // Again, since rules may be left in the other variant of iptables.
+    for _ in 0..if args.dry_run { 1 } else { 2 } {
+        match clean(args)? {
+            0 => break,
+            count => removed += count,
+        }
+    }
+    match removed {
+        0 => println!("nothing of ipvs-agent is on this node"),
+        count if args.dry_run => println!("{count} objects would be removed"),
+        count => println!("removed {count} objects"),
+    }
+    Ok(())
+}
+
+/// One round; gives the number of objects that went, or that there are.
+fn clean(args: &CleanupArgs) -> anyhow::Result<usize> {
+    let client = match Client::open() {
+        Ok(client) => Some(client),
+        // Its virtual servers went with the module; sets, rules and routes did not.
+        Err(error) if error.is_no_module() => None,
+        Err(error) => return Err(explain_ipvs(error)),
+    };
+    let settings = settings(&args.kernel, false, Duration::ZERO)?;
     let mut dataplane = IpvsDataplane::open(client, settings)?;
     let now = Moment::default();
     let mut observed = dataplane.observe(None)?;
     let (desired, target) = (DesiredState::default(), Target::nothing());
     let scope = IpvsDataplane::everything(&desired, &target, &observed);
     let steps = IpvsDataplane::plan(&desired, &target, &observed, &scope, now);
-    if steps.is_empty() {
-        println!("nothing of ipvs-agent is on this node");
-        return Ok(());
-    }
     if args.dry_run {
         steps.iter().for_each(|step| println!("{step}"));
-        return Ok(());
+        return Ok(steps.len());
     }
     let report = dataplane.apply(steps, &mut observed, now);
     for failure in &report.failed {
-        eprintln!(
-            "{}: {:#}",
-            failure.step,
-            anyhow::anyhow!("{}", failure.source)
-        );
+        let source = anyhow::anyhow!("{}", failure.source);
+        eprintln!("{}: {source:#}", failure.step);
     }
-    println!("removed {} objects", report.applied);
     if !report.failed.is_empty() || report.skipped > 0 {
         bail!(
             "{} objects are left; run it again",
             report.failed.len() + report.skipped
         );
     }
-    Ok(())
+    Ok(report.applied)
 }

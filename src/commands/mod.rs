@@ -6,6 +6,8 @@ pub mod run;
 
 use std::time::Duration;
 
+use anyhow::bail;
+
 use crate::cli::KernelArgs;
 use crate::dataplane::ipvs::Settings;
 
@@ -22,14 +24,33 @@ fn explain_ipvs(error: ipvs_sys::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(advice)
 }
 
-/// The dataplane's settings.
-fn settings(kernel: &KernelArgs, masquerade_all: bool, drain_timeout: Duration) -> Settings {
-    Settings {
+/// The dataplane's settings, if the flags go together.
+fn settings(
+    kernel: &KernelArgs,
+    masquerade_all: bool,
+    drain_timeout: Duration,
+) -> anyhow::Result<Settings> {
+    if kernel.route_mark == kernel.masquerade_mark {
+        bail!(
+            "--route-mark and --masquerade-mark are both {:#x}; they must be two bits",
+            kernel.route_mark
+        );
+    }
+    if KERNEL_TABLES.contains(&kernel.route_table) {
+        bail!(
+            "--route-table {}: the kernel's own tables are not the agent's to write to; take a free one",
+            kernel.route_table
+        );
+    }
+    Ok(Settings {
         route_mark: kernel.route_mark,
         masquerade_mark: kernel.masquerade_mark,
         route_table: kernel.route_table,
         rule_priority: kernel.rule_priority,
         masquerade_all,
         drain_timeout,
-    }
+    })
 }
+
+/// unspec, default, main and local (`linux/rtnetlink.h`).
+const KERNEL_TABLES: [u32; 4] = [0, 253, 254, 255];

@@ -36,7 +36,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
     };
     let mut client = Client::open().map_err(explain_ipvs)?;
     let version = client.info()?.version;
-    let dataplane = IpvsDataplane::open(client, config.settings.clone())?;
+    let dataplane = IpvsDataplane::open(Some(client), config.settings.clone())?;
     let (major, minor, patch) = version;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -137,6 +137,13 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<crate::dataplane
             have.join(" ")
         );
     }
+    if let Some(whole) = services
+        .cluster_cidr
+        .iter()
+        .find(|net| net.prefix_len() == 0)
+    {
+        bail!("--cluster-cidr {whole}: pods cannot have every address there is; give their ranges");
+    }
     let drain_timeout = positive("--drain-timeout", services.drain_timeout)?;
     Ok(EngineConfig {
         node_name: args.source.node_name.clone(),
@@ -146,7 +153,7 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<crate::dataplane
             refused_schedulers: BTreeSet::new(),
             external_ip_cidrs: services.external_ip_cidr.clone(),
         },
-        settings: settings(&args.kernel, services.masquerade_all, drain_timeout),
+        settings: settings(&args.kernel, services.masquerade_all, drain_timeout)?,
         service_cidrs: truncated(&services.service_cidr),
         pod_cidrs: truncated(&services.cluster_cidr),
     })

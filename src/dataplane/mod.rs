@@ -144,6 +144,8 @@ pub struct Report<S: fmt::Display + fmt::Debug> {
     pub skipped: usize,
     /// Some outcome is unknown or contradicts what was believed: the kernel must be read again.
     pub reobserve: bool,
+    /// Steps left for another pass, so that none takes long.
+    pub postponed: usize,
     /// Schedulers that the kernel turned out not to have.
     pub refused_schedulers: BTreeSet<String>,
 }
@@ -155,6 +157,7 @@ impl<S: fmt::Display + fmt::Debug> Default for Report<S> {
             failed: Vec::new(),
             skipped: 0,
             reobserve: false,
+            postponed: 0,
             refused_schedulers: BTreeSet::new(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! No shell is involved; rules go in by standard input. Every process has a deadline.
 
+use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::parse::{ObservedRules, parse};
+use super::ruleset::CHAIN_PREFIX;
 use crate::model::Family;
 
 /// The iptables of this node: legacy or nft. Both keep rules of their own, so the agent must use
@@ -49,8 +51,8 @@ pub enum Error {
 }
 
 impl Iptables {
-    /// Finds out which variant the node uses: the one where kubelet left its hint, else the one
-    /// with more rules, else the default.
+    /// Finds out which variant to use: the one that has our chains from an earlier run, else the one
+    /// where kubelet left its hint, else the one with more rules, else the default.
     pub fn detect() -> Result<Self, Error> {
         let mut this = Self {
             variant: Variant::Default,
@@ -60,21 +62,19 @@ impl Iptables {
             let program = program(variant, Family::V4, "save");
             this.processes += 1;
             let text = run(&program, &[], "").unwrap_or_default();
+            let ours = format!(":{CHAIN_PREFIX}");
             (
+                text.lines().any(|line| line.starts_with(&ours)),
                 text.contains(KUBELET_HINT),
                 text.lines().filter(|l| l.starts_with("-A")).count(),
             )
         };
-        let (nft_hint, nft_rules) = rules(Variant::Nft);
-        let (legacy_hint, legacy_rules) = rules(Variant::Legacy);
-        let variant = match (nft_hint, legacy_hint) {
-            (true, _) => Variant::Nft,
-            (false, true) => Variant::Legacy,
-            _ if nft_rules > legacy_rules => Variant::Nft,
-            _ if legacy_rules > nft_rules => Variant::Legacy,
-            _ => Variant::Default,
+        let (nft, legacy) = (rules(Variant::Nft), rules(Variant::Legacy));
+        this.variant = match nft.cmp(&legacy) {
+            Ordering::Greater => Variant::Nft,
+            Ordering::Less => Variant::Legacy,
+            Ordering::Equal => Variant::Default,
         };
-        this.variant = variant;
         Ok(this)
     }
 

@@ -68,6 +68,8 @@ pub struct Pass {
     /// Failed or not tried because of a failure.
     pub failed: usize,
     pub reobserve: bool,
+    /// Steps left for the next pass.
+    pub postponed: usize,
     /// The first failure.
     pub error: Option<String>,
     pub elapsed: Duration,

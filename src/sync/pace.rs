@@ -81,6 +81,11 @@ impl Pace {
         self.next_retry = Some(now + delay + delay * percent / 100);
     }
 
+    /// A pass left work for the next one, which comes at once, after the events that have come.
+    pub fn go_on(&mut self, now: Moment) {
+        self.next_retry = Some(now);
+    }
+
     /// Failures in a row.
     pub fn failures(&self) -> u32 {
         self.failures

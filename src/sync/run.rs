@@ -173,11 +173,14 @@ impl<D: Dataplane> Loop<D> {
         let pass = self.apply(trigger, resolution.services, steps, begun);
         self.engine.set_started();
         let now = self.now();
-        self.memory.in_doubt = pass.reobserve;
+        self.memory.in_doubt = pass.reobserve || pass.postponed > 0;
         if trigger.takes_all() || pass.failed > 0 {
             self.tell_shadowed();
         }
-        if pass.failed > 0 {
+        if pass.postponed > 0 {
+            pending.extend(scope);
+            pace.go_on(now);
+        } else if pass.failed > 0 {
             pending.extend(scope);
             self.postpone(trigger, pace, now);
         } else if trigger.takes_all() {
@@ -284,11 +287,13 @@ impl<D: Dataplane> Loop<D> {
                 failed,
                 skipped,
                 reobserve,
+                postponed,
                 refused_schedulers,
             } = self.dataplane.apply(steps, observed, now);
             pass.applied = applied;
             pass.failed = failed.len() + skipped;
             pass.reobserve = reobserve;
+            pass.postponed = postponed;
             self.engine.refuse_schedulers(refused_schedulers);
             for failure in failed.iter().take(FAILURES_TOLD) {
                 warn!(step = %failure.step, error = %chain(&failure.source), "step failed");

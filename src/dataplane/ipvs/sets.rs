@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::model::{Family, Protocol, RealServerKey, VipKind, VipPort, VirtualServer};
+use crate::netfilter::ipset::SetType;
 
 /// Elements that a set may hold; the kernel's default of 65,536 is too few for large clusters.
 pub const MAX_ELEMENTS: u32 = 1 << 20;
@@ -38,6 +39,15 @@ impl SetKind {
         Self::Refused,
         Self::Live,
     ];
+
+    /// What its elements are.
+    pub fn set_type(self) -> SetType {
+        match self {
+            Self::Hairpin => SetType::HashIpPortIp,
+            Self::Pods => SetType::HashNet,
+            _ => SetType::HashIpPort,
+        }
+    }
 
     /// `IPVS-AGENT-4-OWNED`: at most 31 bytes.
     pub fn name(self, family: Family) -> String {

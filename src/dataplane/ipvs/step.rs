@@ -82,6 +82,8 @@ pub enum Phase {
     GoLive,
     Withdraw,
     Retire,
+    /// May be slow, and nobody waits for it.
+    Change,
     Flows,
     Unroute,
     Release,
@@ -108,10 +110,10 @@ impl Step {
                 SetKind::Refused => Phase::Refuse,
                 _ => Phase::Prepare,
             },
-            Self::AddVirtualServer(..)
-            | Self::SetVirtualServer(..)
-            | Self::AddRealServer(..)
-            | Self::SetRealServer(..) => Phase::Serve,
+            Self::AddVirtualServer(..) | Self::AddRealServer(..) | Self::SetRealServer(..) => {
+                Phase::Serve
+            }
+            Self::SetVirtualServer(..) => Phase::Change,
             Self::AddRoute(_) => Phase::Route,
             Self::DelMember(member) => match member.set {
                 SetKind::Live => Phase::Withdraw,

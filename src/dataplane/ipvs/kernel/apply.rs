@@ -16,7 +16,7 @@ use crate::dataplane::ipvs::sets::{Element, MAX_ELEMENTS, Member, SetKind};
 use crate::dataplane::ipvs::{Observed, Step, sysctl};
 use crate::dataplane::{Error, Report, StepError};
 use crate::model::{Family, HostPort, Moment, Protocol, VipPort};
-use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec, SetType};
+use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec};
 
 /// The kernel interface that a step goes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub fn apply(
     now: Moment,
 ) -> Report<Step> {
     let mut report = Report::default();
+    let steps = within_patience(steps, observed, &mut report);
     let mut broken: BTreeSet<VipPort> = BTreeSet::new();
     let mut steps = steps.into_iter().peekable();
     while let Some(first) = steps.next() {
@@ -105,6 +106,32 @@ pub fn apply(
     report
 }
 
+/// Leaves out all but a few changes of schedulers: the kernel waits for every reader of the old one,
+/// some 17 ms for each (`synchronize_rcu` in `ip_vs_unbind_scheduler`), and nothing else is done
+/// meanwhile.
+fn within_patience(steps: Vec<Step>, observed: &Observed, report: &mut Report<Step>) -> Vec<Step> {
+    let mut left = MOST_RESCHEDULED;
+    let reschedules = |step: &Step| match step {
+        Step::SetVirtualServer(vip, service) => observed
+            .virtual_servers
+            .get(vip)
+            .is_some_and(|have| have.service.scheduler != service.scheduler),
+        _ => false,
+    };
+    let before = steps.len();
+    let kept: Vec<Step> = steps
+        .into_iter()
+        .filter(|step| {
+            let slow = reschedules(step);
+            let keep = !slow || left > 0;
+            left -= usize::from(slow && keep);
+            keep
+        })
+        .collect();
+    report.postponed = before - kept.len();
+    kept
+}
+
 /// Whether later steps for the same tuple build on this one. A real server is not one of them: the
 /// others serve without it, and those that are gone go.
 fn others_need(step: &Step) -> bool {
@@ -152,7 +179,10 @@ fn carry_out(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> V
 
 fn ipvs(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
     let commands: Vec<_> = run.iter().filter_map(Step::ipvs_command).collect();
-    match plane.ipvs.batch(&commands) {
+    let Some(ipvs) = &mut plane.ipvs else {
+        return all_failed(run.len(), "program IPVS", "the kernel has no ip_vs");
+    };
+    match ipvs.batch(&commands) {
         Err(error) => all_failed(run.len(), "send IPVS commands", &error.to_string()),
         Ok(outcomes) => outcomes
             .into_iter()
@@ -248,11 +278,7 @@ fn set_command(step: &Step) -> Result<SetCommand, Error> {
     Ok(match step {
         Step::CreateSet { set, family } => SetCommand::Create(SetSpec {
             name: named(*set, *family)?,
-            set_type: match set {
-                SetKind::Hairpin => SetType::HashIpPortIp,
-                SetKind::Pods => SetType::HashNet,
-                _ => SetType::HashIpPort,
-            },
+            set_type: set.set_type(),
             family: *family,
             max_elements: MAX_ELEMENTS,
         }),
@@ -376,6 +402,8 @@ fn all_failed(count: usize, act: &str, error: &str) -> Vec<Outcome> {
         .collect()
 }
 
+/// About a second.
+const MOST_RESCHEDULED: usize = 64;
 /// Two seconds in all.
 const DESTROY_TRIES: u32 = 20;
 const DESTROY_PAUSE: Duration = Duration::from_millis(100);

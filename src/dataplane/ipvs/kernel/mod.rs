@@ -23,7 +23,8 @@ use crate::routing::RouteClient;
 /// Services on IPVS. Owns every socket; lives on one thread.
 pub struct IpvsDataplane {
     settings: Settings,
-    ipvs: Client,
+    /// None where the module is gone and only its traces are left, for `cleanup`.
+    ipvs: Option<Client>,
     sets: IpsetClient,
     routes: RouteClient,
     conntrack: ConntrackClient,
@@ -33,7 +34,7 @@ pub struct IpvsDataplane {
 impl IpvsDataplane {
     /// Opens the sockets in the current network namespace. `ipvs` is handed in, since opening it
     /// is also the probe for the kernel's module.
-    pub fn open(ipvs: Client, settings: Settings) -> Result<Self, Error> {
+    pub fn open(ipvs: Option<Client>, settings: Settings) -> Result<Self, Error> {
         Ok(Self {
             settings,
             ipvs,
@@ -118,7 +119,8 @@ impl Dataplane for IpvsDataplane {
     }
 
     fn counters(&self) -> Counters {
-        let (ipvs, sets) = (self.ipvs.counters(), self.sets.counters());
+        let ipvs = self.ipvs.as_ref().map(Client::counters).unwrap_or_default();
+        let sets = self.sets.counters();
         let (routes, conntrack) = (self.routes.requests(), self.conntrack.counters());
         Counters {
             netlink_messages: ipvs.messages + sets.messages + conntrack.messages + routes,

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 
-use ipvs_sys::ForwardMethod;
 use ipvs_sys::procfs::{self, ProcForward, ProcKey};
+use ipvs_sys::{Client, ForwardMethod};
 
 use super::IpvsDataplane;
 use crate::dataplane::Error;
@@ -58,8 +58,11 @@ fn virtual_servers(
     previous: Option<&Observed>,
     observed: &mut Observed,
 ) -> Result<(), Error> {
-    let services = plane
-        .ipvs
+    // Without the module there is none.
+    let Some(ipvs) = &mut plane.ipvs else {
+        return Ok(());
+    };
+    let services = ipvs
         .services()
         .map_err(|e| Error::new("read the virtual servers", e))?;
     let mut real_servers = real_servers()?;
@@ -86,7 +89,7 @@ fn virtual_servers(
         }
         let mut real = match real_servers.remove(&ProcKey::from(entry.service.key)) {
             Some(real) => real,
-            None => real_servers_of(plane, vip)?,
+            None => real_servers_of(ipvs, vip)?,
         };
         for (key, server) in &mut real {
             let before = known.and_then(|known| known.real_servers.get(key));
@@ -115,10 +118,10 @@ fn virtual_servers(
 /// other network namespaces have some too: each `read` of a page resumes at a position that
 /// counts theirs (`ip_vs_info_seq_next`) and skips only ours (`ip_vs_info_array`); seen on 6.1.
 fn real_servers_of(
-    plane: &mut IpvsDataplane,
+    ipvs: &mut Client,
     vip: VipPort,
 ) -> Result<BTreeMap<RealServerKey, ObservedRealServer>, Error> {
-    let destinations = match plane.ipvs.destinations(&convert::service_key(vip)) {
+    let destinations = match ipvs.destinations(&convert::service_key(vip)) {
         Ok(destinations) => destinations,
         // Deleted since it was listed.
         Err(error) if error.is_not_found() => Vec::new(),
@@ -170,8 +173,11 @@ fn real_servers() -> Result<BTreeMap<ProcKey, BTreeMap<RealServerKey, ObservedRe
 /// Reads the connections of draining real servers. One request for each virtual server with one.
 pub fn refresh(plane: &mut IpvsDataplane, observed: &mut Observed) -> Result<Scope, Error> {
     let vips: BTreeSet<VipPort> = observed.draining().clone();
+    let Some(ipvs) = &mut plane.ipvs else {
+        return Ok(Scope::default());
+    };
     for vip in &vips {
-        let destinations = match plane.ipvs.destinations(&convert::service_key(*vip)) {
+        let destinations = match ipvs.destinations(&convert::service_key(*vip)) {
             Ok(destinations) => destinations,
             // Gone by another hand: the audit will tell.
             Err(error) if error.is_not_found() => continue,
@@ -203,11 +209,15 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
         .sets
         .sets()
         .map_err(|e| Error::new("list the sets", e))?;
-    let names: BTreeSet<String> = sets.into_iter().map(|set| set.name.to_string()).collect();
+    // A set of that name and another type is not there for us; to create ours then fails and tells.
+    let names: BTreeSet<(String, String)> = sets
+        .into_iter()
+        .map(|set| (set.name, set.type_name))
+        .collect();
     for family in Family::ALL {
         let ours = SetKind::ALL
             .into_iter()
-            .filter(|set| names.contains(&set.name(family)));
+            .filter(|set| names.contains(&(set.name(family), set.set_type().to_string())));
         base.sets.extend(ours.map(|set| (set, family)));
         if family == Family::V6 && !has_ipv6() {
             continue;
