@@ -144,10 +144,6 @@ fn virtual_server(
             moved_flows = true;
         }
         (Some(want), Some(have)) => {
-            let service = convert::service(vip, want);
-            if service != have.service {
-                steps.push(Step::SetVirtualServer(vip, service));
-            }
             for (key, real) in want.real_servers.iter().filter(|(_, real)| !real.draining) {
                 match have.real_servers.get(key) {
                     None => steps.push(Step::AddRealServer(vip, *key, real.weight)),
@@ -181,8 +177,11 @@ fn virtual_server(
                     }
                 }
             }
+            let service = convert::service(vip, want);
             if left == 0 && !has_serving(want) {
                 steps.push(Step::DelVirtualServer(vip));
+            } else if service != have.service {
+                steps.push(Step::SetVirtualServer(vip, service));
             }
         }
     }
