@@ -110,11 +110,11 @@ fn every_damage_is_seen_and_mended() {
         "-t filter -F IPVS-AGENT-FORWARD",
         "-t filter -R IPVS-AGENT-INPUT 2 -j DROP",
         "-t nat -R IPVS-AGENT-MASQ 2 -j MASQUERADE",
-        "-t mangle -A IPVS-AGENT-ROUTE -j MARK --set-xmark 0x2000/0x2000",
+        "-t raw -A IPVS-AGENT-ROUTE -j MARK --set-xmark 0x2000/0x2000",
         "-t mangle -N IPVS-AGENT-OLD",
         "-t filter -A INPUT -j IPVS-AGENT-INPUT",
-        "-t mangle -I PREROUTING 3 -j IPVS-AGENT-ROUTE",
-        "-t mangle -A FORWARD -j IPVS-AGENT-ROUTE",
+        "-t raw -I PREROUTING 3 -j IPVS-AGENT-ROUTE",
+        "-t mangle -A FORWARD -j IPVS-AGENT-INPUT",
         "-t nat -A POSTROUTING -j IPVS-AGENT-MASQ",
         "-t filter -A cali-FIRST -j IPVS-AGENT-REFUSE",
         "-t filter -A INPUT -i lo -p tcp -m tcp --dport 80 -j IPVS-AGENT-INPUT",
@@ -140,7 +140,7 @@ fn every_damage_is_seen_and_mended() {
         for damage in &DAMAGES[1..] {
             tables.change(damage);
         }
-        tables.change("-t mangle -A IPVS-AGENT-OLD -j IPVS-AGENT-ROUTE");
+        tables.change("-t mangle -A IPVS-AGENT-OLD -j IPVS-AGENT-INPUT");
         tables.restore(
             "*mangle\n-A PREROUTING -m comment --comment \"the \\\"old\\\" one\" -j IPVS-AGENT-OLD\nCOMMIT\n",
         );
