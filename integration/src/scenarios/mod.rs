@@ -58,6 +58,14 @@ pub const ALL: &[Scenario] = &[
             node::lab_selftest,
         )
     },
+    Scenario {
+        bare: true,
+        ..story(
+            "cost",
+            "one more endpoint costs the same at 10 and at 200 Services",
+            scale::cost,
+        )
+    },
     story(
         "cluster-ip",
         "a cluster IP from pods, nodes and outside",
@@ -195,9 +203,14 @@ impl Lab {
         })
     }
 
-    /// Starts the agents that a story needs and are not there.
+    /// Starts the agents that a story needs and are not there, or ends those that it cannot have.
     pub fn prepare(&mut self, scenario: &Scenario) -> Result<()> {
         if scenario.bare {
+            for agent in std::mem::take(&mut self.agents) {
+                let node = agent.node.clone();
+                drop(agent);
+                self.agent_command(&node, "cleanup")?;
+            }
             return Ok(());
         }
         for node in NODES {

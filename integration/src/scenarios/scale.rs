@@ -1,103 +1,209 @@
-//! Figures at scale, in one guest run: a change at 10 and at 5,000 Services, and the first sync of
-//! 5,000 × 10 against the same table loaded by `ipvsadm -R`. Nothing here judges a time.
+//! What a change costs, at few and at many Services, and figures at scale in one guest run: the
+//! first sync of 5,000 × 10 against the same table loaded by `ipvsadm -R`. Nothing here judges a
+//! time.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::Lab;
-use crate::guest::agent::{Agent, forget_log};
+use crate::guest::agent::{Agent, forget_log, log_of};
 use crate::guest::http::metrics;
 use crate::guest::sh_in;
 use crate::guest::wait::eventually_within;
 
+/// In both families: the cost of one added endpoint does not depend on the number of Services.
+pub fn cost(lab: &mut Lab) -> Result<()> {
+    for family in [Family::IPv4, Family::IPv6] {
+        let mut costs = Vec::new();
+        for services in [10, 200] {
+            let load = Load { services, family };
+            let agent = load.program(lab)?;
+            costs.push(load.one_added_endpoint()?);
+            drop(agent);
+            lab.agent_command("n1", "cleanup")?;
+        }
+        are_equal(&costs)?;
+    }
+    Ok(())
+}
+
 pub fn scale(lab: &mut Lab) -> Result<()> {
     let mut costs = Vec::new();
     for services in [10, 5000] {
-        let directory = format!("/run/scale-{services}");
-        std::fs::create_dir_all(&directory)?;
-        write_services(Path::new(&directory), services)?;
+        let load = Load {
+            services,
+            family: Family::IPv4,
+        };
         forget_log("n1");
-        let mut agent = start(lab, "n1", &directory)?;
         let begun = Instant::now();
-        eventually_within(LIMIT, "everything is programmed", || {
-            agent.demand_alive()?;
-            let now = metrics("n1")?;
-            let have = now.get("ipvs_agent_real_servers").copied().unwrap_or(0.0);
-            let wanted = (services * 10) as f64;
-            Ok(if have == wanted {
-                Ok(())
-            } else {
-                Err(format!("{have} of {wanted}"))
-            })
-        })?;
+        let agent = load.program(lab)?;
         let whole = begun.elapsed();
-        let synced = agent
-            .log()
-            .lines()
-            .filter(|l| l.contains("synced"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>();
         println!("{services} Services × 10: whole start {whole:.2?}");
-        synced.iter().for_each(|line| println!("    {line}"));
+        for line in log_of("n1").lines().filter(|line| line.contains("synced")) {
+            println!("    {line}");
+        }
         println!("    memory: {}", memory(agent.pid())?);
-        // One endpoint changes.
-        let before = metrics("n1")?;
-        let last = services - 1;
-        std::fs::write(format!("{directory}/one.yaml"), slice(last, 250))?;
-        std::fs::remove_file(format!("{directory}/last.yaml"))?;
-        eventually_within(LIMIT, "the change is programmed", || {
-            let list = sh_in("n1", "cat /proc/net/ip_vs")?;
-            // 10.200.x.250 in hexadecimal.
-            Ok(if list.contains("FA:1F90") {
-                Ok(())
-            } else {
-                Err("not yet".to_owned())
-            })
-        })?;
-        eventually_within(LIMIT, "its pass is counted", || {
-            let now = metrics("n1")?;
-            let key = "ipvs_agent_netlink_messages_total";
-            Ok(if now.get(key) > before.get(key) {
-                Ok(())
-            } else {
-                Err("not yet".to_owned())
-            })
-        })?;
-        let after = metrics("n1")?;
-        let difference =
-            |key: &str| after.get(key).unwrap_or(&0.0) - before.get(key).unwrap_or(&0.0);
-        let cost = (
-            difference("ipvs_agent_netlink_messages_total"),
-            difference("ipvs_agent_netlink_sends_total"),
-            difference("ipvs_agent_processes_started_total"),
-        );
-        println!(
-            "    one added endpoint: {} netlink messages in {} sends, {} processes",
-            cost.0, cost.1, cost.2
-        );
-        costs.push(cost);
+        costs.push(load.one_added_endpoint()?);
         if services == 5000 {
-            against_ipvsadm(lab)?;
+            against_ipvsadm(lab, &load)?;
         }
         drop(agent);
         lab.agent_command("n1", "cleanup")?;
     }
+    are_equal(&costs)
+}
+
+/// What the agent did for a change.
+#[derive(Debug, PartialEq)]
+struct Cost {
+    messages: f64,
+    sends: f64,
+    processes: f64,
+}
+
+fn are_equal(costs: &[Cost]) -> Result<()> {
     ensure!(
-        costs[0] == costs[1],
-        "a change costs more at 5,000 Services: {costs:?}"
+        costs.iter().all(|cost| *cost == costs[0]),
+        "a change costs more at more Services: {costs:?}"
     );
-    ensure!(costs[0].2 == 0.0, "a change started a process");
+    ensure!(costs[0].messages > 0.0, "no message is counted: {costs:?}");
+    ensure!(costs[0].processes == 0.0, "a change started a process");
     Ok(())
 }
 
+/// Named as a slice's `addressType` is.
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    IPv4,
+    IPv6,
+}
+
+/// So many Services with ten endpoints each, as manifests.
+struct Load {
+    services: usize,
+    family: Family,
+}
+
+impl Load {
+    /// Writes the manifests and waits until an agent in n1 has programmed them all.
+    fn program(&self, lab: &Lab) -> Result<Agent> {
+        self.write()?;
+        let mut agent = self.agent(lab, "n1")?;
+        eventually_within(LIMIT, "everything is programmed", || {
+            agent.demand_alive()?;
+            real_servers_are(self.services * ENDPOINTS)
+        })?;
+        Ok(agent)
+    }
+
+    fn agent(&self, lab: &Lab, node: &str) -> Result<Agent> {
+        let directory = self.directory();
+        let source = ["--manifests", &directory];
+        let cidr = ["--service-cidr", "10.96.0.0/16,fd00:96::/112"];
+        let quiet = ["--log", "info", "--audit-interval", "1h"];
+        Agent::start(&lab.program, node, &[&source[..], &cidr, &quiet].concat())
+    }
+
+    /// The last Service gets one more.
+    fn one_added_endpoint(&self) -> Result<Cost> {
+        let before = metrics("n1")?;
+        let last = self.slice(self.services - 1, ENDPOINTS + 1);
+        let aside = format!("{}.new", self.directory());
+        fs::write(&aside, last)?;
+        fs::rename(aside, format!("{}/last.yaml", self.directory()))?;
+        eventually_within(LIMIT, "the change is programmed", || {
+            real_servers_are(self.services * ENDPOINTS + 1)
+        })?;
+        let after = metrics("n1")?;
+        let difference = |name: &str| -> Result<f64> {
+            let name = format!("ipvs_agent_{name}_total");
+            let of =
+                |metrics: &BTreeMap<String, f64>| metrics.get(&name).copied().context(name.clone());
+            Ok(of(&after)? - of(&before)?)
+        };
+        let cost = Cost {
+            messages: difference("netlink_messages")?,
+            sends: difference("netlink_sends")?,
+            processes: difference("processes_started")?,
+        };
+        println!(
+            "    one added endpoint at {} Services ({:?}): {} netlink messages in {} sends, {} processes",
+            self.services, self.family, cost.messages, cost.sends, cost.processes
+        );
+        Ok(cost)
+    }
+
+    fn write(&self) -> Result<()> {
+        let directory = self.directory();
+        fs::create_dir_all(&directory)?;
+        let last = self.services - 1;
+        let mut text = String::new();
+        for n in 0..self.services {
+            let _ = write!(
+                text,
+                "---\nkind: Service\nmetadata: {{name: s{n}}}\nspec: {{clusterIPs: ['{}'], ports: [{{port: 80}}]}}\n",
+                self.vip(n)
+            );
+            if n < last {
+                let _ = write!(text, "---\n{}", self.slice(n, ENDPOINTS));
+            }
+        }
+        fs::write(format!("{directory}/services.yaml"), text)?;
+        fs::write(
+            format!("{directory}/last.yaml"),
+            self.slice(last, ENDPOINTS),
+        )?;
+        Ok(())
+    }
+
+    fn directory(&self) -> String {
+        format!("/run/scale-{}-{:?}", self.services, self.family)
+    }
+
+    fn vip(&self, n: usize) -> String {
+        match self.family {
+            Family::IPv4 => format!("10.96.{}.{}", n / 250, n % 250 + 1),
+            Family::IPv6 => format!("fd00:96::{:x}", n + 1),
+        }
+    }
+
+    /// The endpoints of Service `n`.
+    fn slice(&self, n: usize, endpoints: usize) -> String {
+        let addr = |e: usize| match self.family {
+            Family::IPv4 => format!("10.{}.{}.{e}", 200 + n / 250, n % 250),
+            Family::IPv6 => format!("fd00:200:{n:x}::{e:x}"),
+        };
+        let endpoints: Vec<String> = (1..=endpoints)
+            .map(|e| format!("{{addresses: ['{}']}}", addr(e)))
+            .collect();
+        format!(
+            "kind: EndpointSlice\nmetadata: {{name: s{n}-1, labels: {{kubernetes.io/service-name: s{n}}}}}\n\
+             addressType: {:?}\nports: [{{name: '', port: 8080}}]\nendpoints: [{}]\n",
+            self.family,
+            endpoints.join(", ")
+        )
+    }
+}
+
+fn real_servers_are(wanted: usize) -> Result<Result<(), String>> {
+    let metrics = metrics("n1")?;
+    let have = metrics.get("ipvs_agent_real_servers").copied();
+    Ok(if have == Some(wanted as f64) {
+        Ok(())
+    } else {
+        Err(format!("{have:?} of {wanted}"))
+    })
+}
+
 /// The table of n1 loaded by ipvsadm into n2, and by the agent into n3, in turn.
-fn against_ipvsadm(lab: &Lab) -> Result<()> {
+fn against_ipvsadm(lab: &Lab, load: &Load) -> Result<()> {
     let rules = sh_in("n1", "ipvsadm -Sn")?;
-    std::fs::write("/run/rules", &rules)?;
-    std::fs::write("/run/load.sh", "#!/bin/sh\nexec ipvsadm -R < /run/rules\n")?;
+    fs::write("/run/rules", &rules)?;
+    fs::write("/run/load.sh", "#!/bin/sh\nexec ipvsadm -R < /run/rules\n")?;
     for round in 1..=2 {
         let begun = Instant::now();
         sh_in("n2", "sh /run/load.sh")?;
@@ -108,7 +214,7 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
         );
         sh_in("n2", "ipvsadm -C")?;
         forget_log("n3");
-        let mut agent = start(lab, "n3", "/run/scale-5000")?;
+        let mut agent = load.agent(lab, "n3")?;
         let mut line = String::new();
         eventually_within(LIMIT, "n3 is programmed", || {
             agent.demand_alive()?;
@@ -130,51 +236,8 @@ fn against_ipvsadm(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn start(lab: &Lab, node: &str, directory: &str) -> Result<Agent> {
-    let source = ["--manifests", directory, "--service-cidr", "10.96.0.0/16"];
-    let quiet = ["--log", "info", "--audit-interval", "1h"];
-    Agent::start(&lab.program, node, &[source, quiet].concat())
-}
-
-fn write_services(directory: &Path, count: usize) -> Result<()> {
-    let mut text = String::new();
-    for n in 0..count {
-        let _ = write!(
-            text,
-            "---\nkind: Service\nmetadata: {{name: s{n}}}\nspec: {{clusterIPs: [10.96.{}.{}], ports: [{{port: 80}}]}}\n",
-            n / 250,
-            n % 250 + 1
-        );
-        if n + 1 < count {
-            let _ = write!(text, "---\n{}", slice(n, 10));
-        }
-    }
-    std::fs::write(directory.join("services.yaml"), text)?;
-    std::fs::write(directory.join("last.yaml"), slice(count - 1, 10))?;
-    Ok(())
-}
-
-/// Ten endpoints of Service `n`; the last has the given number.
-fn slice(n: usize, last: usize) -> String {
-    let endpoints: Vec<String> = (1..=10)
-        .map(|e| {
-            format!(
-                "{{addresses: [10.{}.{}.{}]}}",
-                200 + n / 250,
-                n % 250,
-                if e == 10 { last } else { e }
-            )
-        })
-        .collect();
-    format!(
-        "kind: EndpointSlice\nmetadata: {{name: s{n}-1, labels: {{kubernetes.io/service-name: s{n}}}}}\n\
-         addressType: IPv4\nports: [{{name: '', port: 8080}}]\nendpoints: [{}]\n",
-        endpoints.join(", ")
-    )
-}
-
 fn memory(pid: u32) -> Result<String> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("no agent")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("no agent")?;
     let lines = status
         .lines()
         .filter(|l| l.starts_with("VmRSS") || l.starts_with("RssAnon"));
@@ -184,5 +247,7 @@ fn memory(pid: u32) -> Result<String> {
         .join(", "))
 }
 
+/// Of each Service.
+const ENDPOINTS: usize = 10;
 /// An emulated kernel takes long to parse a large manifest.
 const LIMIT: Duration = Duration::from_secs(300);
