@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
-export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export IPVS_AGENT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ipvs-agent
+export CARGO_TARGET_DIR ?= $(IPVS_AGENT_CACHE)/target
 KERNEL ?= uml
 SCENARIO ?=
 
@@ -40,7 +40,7 @@ lint: ## Format, clippy and documentation, without warnings
 	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
 
 .PHONY: test-unit
-test-unit: ## Unit and property tests
+test-unit: ## Unit and property tests, and the netfilter clients on this kernel (as root)
 	$(call phase,unit tests)
 	@cargo test --quiet --workspace
 

@@ -5,11 +5,14 @@ declare -A wanted=(
   [linux.uml]=user-mode-linux [ipvsadm]=ipvsadm [ipset]=ipset [iptables]=iptables
   [conntrack]=conntrack [busybox]=busybox-static [modprobe]=kmod [ip]=iproute2
   [openssl]=openssl [qemu-system-x86_64]=qemu-system-x86 [gcc]=gcc [cpio]=cpio [xz]=xz-utils
+  [sysctl]=procps [unshare]=util-linux
 )
 missing=()
 for tool in "${!wanted[@]}"; do
   PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("${wanted[$tool]}")
 done
+# A compiler alone links nothing.
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive

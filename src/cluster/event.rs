@@ -33,6 +33,15 @@ pub enum Kind {
     ServiceCidrs,
 }
 
+impl Kind {
+    pub const ALL: [Self; 4] = [
+        Self::Services,
+        Self::EndpointSlices,
+        Self::Node,
+        Self::ServiceCidrs,
+    ];
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

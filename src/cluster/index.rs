@@ -69,24 +69,12 @@ impl Index {
 
     /// Whether every kind that decides what is served has been listed.
     pub fn synced(&self) -> bool {
-        let needed = [
-            Kind::Services,
-            Kind::EndpointSlices,
-            Kind::Node,
-            Kind::ServiceCidrs,
-        ];
-        needed.iter().all(|kind| self.listed.contains(kind))
+        self.missing().is_empty()
     }
 
     /// The kinds still waited for.
     pub fn missing(&self) -> Vec<Kind> {
-        let needed = [
-            Kind::Services,
-            Kind::EndpointSlices,
-            Kind::Node,
-            Kind::ServiceCidrs,
-        ];
-        needed
+        Kind::ALL
             .into_iter()
             .filter(|kind| !self.listed.contains(kind))
             .collect()
@@ -131,11 +119,6 @@ impl Index {
 
     pub fn service_cidrs(&self) -> &BTreeSet<IpNet> {
         &self.service_cidrs
-    }
-
-    /// Numbers of Services and slices.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.services.len(), self.owners.len())
     }
 
     fn slice_applied(&mut self, name: SliceName, slice: EndpointSlice) {

@@ -55,11 +55,6 @@ impl DesiredState {
         self.claims.is_empty()
     }
 
-    /// The tuples that a Service asks for, won or lost.
-    pub fn tuples_of(&self, service: &ObjectName) -> &[VipPort] {
-        self.services.get(service).map_or(&[], |(_, vips)| vips)
-    }
-
     /// Takes what a Service asks for now in place of what it asked for before. Costs the size of
     /// that Service. `on_change` hears of each tuple whose winner differs.
     pub fn replace(

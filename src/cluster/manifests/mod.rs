@@ -56,13 +56,7 @@ pub async fn run(directory: PathBuf, node_name: String, events: Sender<Event>, b
                     }
                 }
                 if !listed {
-                    let kinds = [
-                        Kind::Services,
-                        Kind::EndpointSlices,
-                        Kind::Node,
-                        Kind::ServiceCidrs,
-                    ];
-                    for kind in kinds {
+                    for kind in Kind::ALL {
                         let _ = events.send(Event::Listed(kind)).await;
                     }
                     listed = true;

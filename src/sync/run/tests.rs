@@ -156,12 +156,7 @@ impl Bench {
             pod_cidrs: BTreeSet::new(),
         };
         let mut engine = Engine::new(config);
-        for kind in [
-            Kind::Services,
-            Kind::EndpointSlices,
-            Kind::Node,
-            Kind::ServiceCidrs,
-        ] {
+        for kind in Kind::ALL {
             engine.take(Event::Listed(kind));
         }
         let time = Arc::new(AtomicU64::new(0));
