@@ -3,6 +3,7 @@
 pub mod demo;
 mod expect;
 mod lifecycle;
+mod neighbours;
 mod node;
 mod operator;
 mod reach;
@@ -152,6 +153,16 @@ pub const ALL: &[Scenario] = &[
         "reverse-path",
         "rp_filter 0/1/2 × src_valid_mark 0/1",
         node::reverse_path,
+    ),
+    story(
+        "plugin-first",
+        "a plugin that accepts what is established before our rules",
+        neighbours::plugin_first,
+    ),
+    story(
+        "firewall",
+        "the node's firewall has the last word on NodePorts",
+        neighbours::firewall,
     ),
     story(
         "cleanup",
