@@ -48,7 +48,9 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
         source = source_name(&args),
         "ipvs-agent starts"
     );
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Two, so that health and metrics answer while a large list is decoded.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
         .enable_all()
         .build()?;
     runtime.block_on(serve(args, config, timing, dataplane))
