@@ -27,8 +27,8 @@ pub fn plan(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     let families = &observed.base.families;
-    let mut members: Vec<&Member> = scope.members.iter().collect();
-    let mut routes: Vec<&IpNet> = scope.routes.iter().collect();
+    let mut members: BTreeSet<Member> = scope.members.iter().copied().collect();
+    let mut routes: BTreeSet<IpNet> = scope.routes.iter().copied().collect();
     if scope.base {
         base(target, observed, &mut steps);
         // What all Services stand on belongs to the base too.
@@ -36,40 +36,36 @@ pub fn plan(
         routes.extend(network.flat_map(|network| &network.service_cidrs));
         let pods = target.members.keys().filter(|m| m.set == SetKind::Pods);
         members.extend(pods);
-        members.sort();
-        members.dedup();
-        routes.sort();
-        routes.dedup();
+    }
+    // A tuple where a foreign virtual server stands must not be ours, nor go on being so after it
+    // was found to be theirs.
+    let is_theirs = |vip: &VipPort| observed.foreign.contains(vip);
+    for &vip in scope.vips.iter().filter(|vip| is_theirs(vip)) {
+        let element = Element::VipPort(vip);
+        members.extend(SetKind::ALL.map(|set| Member { set, element }));
     }
     for member in members {
-        // A tuple where a foreign virtual server stands must not become ours.
-        let theirs = member
-            .vip()
-            .is_some_and(|vip| observed.foreign.contains(&vip));
+        let theirs = member.vip().is_some_and(|vip| is_theirs(&vip));
         let possible = families.contains(&member.element.family()) && !theirs;
-        let wanted = possible && target.members.contains_key(member);
-        match (wanted, observed.members.contains(member)) {
-            (true, false) => steps.push(Step::AddMember(*member)),
-            (false, true) => steps.push(Step::DelMember(*member)),
+        let wanted = possible && target.members.contains_key(&member);
+        match (wanted, observed.members.contains(&member)) {
+            (true, false) => steps.push(Step::AddMember(member)),
+            (false, true) => steps.push(Step::DelMember(member)),
             _ => {}
         }
     }
     for net in routes {
         let possible = families.contains(&Family::of(net.addr()));
         match (
-            possible && target.routes.contains_key(net),
-            observed.routes.contains(net),
+            possible && target.routes.contains_key(&net),
+            observed.routes.contains(&net),
         ) {
-            (true, false) => steps.push(Step::AddRoute(*net)),
-            (false, true) => steps.push(Step::DelRoute(*net)),
+            (true, false) => steps.push(Step::AddRoute(net)),
+            (false, true) => steps.push(Step::DelRoute(net)),
             _ => {}
         }
     }
-    for &vip in scope
-        .vips
-        .iter()
-        .filter(|vip| !observed.foreign.contains(vip))
-    {
+    for &vip in scope.vips.iter().filter(|vip| !is_theirs(vip)) {
         let possible = families.contains(&vip.family());
         let want = desired.virtual_server(&vip).filter(|_| possible);
         virtual_server(vip, want, observed, target, now, &mut steps);

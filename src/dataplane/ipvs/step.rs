@@ -76,6 +76,7 @@ pub enum Step {
 pub enum Phase {
     Base,
     Prepare,
+    Claim,
     Serve,
     Route,
     Refuse,
@@ -110,9 +111,8 @@ impl Step {
                 SetKind::Refused => Phase::Refuse,
                 _ => Phase::Prepare,
             },
-            Self::AddVirtualServer(..) | Self::AddRealServer(..) | Self::SetRealServer(..) => {
-                Phase::Serve
-            }
+            Self::AddVirtualServer(..) => Phase::Claim,
+            Self::AddRealServer(..) | Self::SetRealServer(..) => Phase::Serve,
             Self::SetVirtualServer(..) => Phase::Change,
             Self::AddRoute(_) => Phase::Route,
             Self::DelMember(member) => match member.set {

@@ -421,6 +421,31 @@ fn a_foreign_virtual_server_is_left_alone() {
 }
 
 #[test]
+fn a_tuple_found_to_be_somebody_elses_is_in_no_set_any_more() {
+    let vip: VipPort = "10.96.0.1:80/TCP".parse().unwrap();
+    let element = Element::VipPort(vip);
+    let held = [SetKind::Owned, SetKind::Refused, SetKind::Live].map(|set| Member { set, element });
+    let mut kernel = empty_kernel();
+    kernel.members.extend(held);
+    kernel.foreign.insert(vip);
+    let wanted = desired(&Wish::from([(
+        vip,
+        (VipKind::ClusterIp, false, BTreeMap::new()),
+    )]));
+    let target = target(&wanted);
+    let scope = Scope {
+        vips: BTreeSet::from([vip]),
+        ..Scope::default()
+    };
+    let steps = plan(&wanted, &target, &kernel, &scope, NOW);
+    let gone = steps.iter().map(|step| match step {
+        Step::DelMember(member) => *member,
+        other => panic!("{other}"),
+    });
+    assert_eq!(BTreeSet::from_iter(gone), BTreeSet::from(held));
+}
+
+#[test]
 fn a_kernel_without_ipv6_is_asked_for_nothing_of_it() {
     let vip: VipPort = "[fd00:96::1]:80/TCP".parse().unwrap();
     let real = HostPort {

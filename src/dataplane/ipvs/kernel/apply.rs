@@ -21,6 +21,9 @@ use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec};
 /// The kernel interface that a step goes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Subsystem {
+    /// Apart from the rest of IPVS: a real server must not be sent along with a virtual server that
+    /// the kernel may refuse because somebody else's stands there. It would go into theirs.
+    Claims,
     Ipvs,
     Sets,
     AddRoutes,
@@ -145,8 +148,8 @@ fn others_need(step: &Step) -> bool {
 
 fn subsystem(step: &Step) -> Subsystem {
     match step {
-        Step::AddVirtualServer(..)
-        | Step::SetVirtualServer(..)
+        Step::AddVirtualServer(..) => Subsystem::Claims,
+        Step::SetVirtualServer(..)
         | Step::DelVirtualServer(_)
         | Step::AddRealServer(..)
         | Step::SetRealServer(..)
@@ -169,7 +172,7 @@ fn subsystem(step: &Step) -> Subsystem {
 
 fn carry_out(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> Vec<Outcome> {
     match subsystem {
-        Subsystem::Ipvs => ipvs(plane, run),
+        Subsystem::Claims | Subsystem::Ipvs => ipvs(plane, run),
         Subsystem::Sets => sets(plane, run),
         Subsystem::AddRoutes | Subsystem::DelRoutes => routes(plane, subsystem, run),
         Subsystem::Flows => flows(plane, run),
