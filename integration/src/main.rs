@@ -23,7 +23,10 @@ mod scenarios;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+use guest::cluster::ApiServer;
+use host::Kernel;
 
 #[derive(Debug, Parser)]
 #[command(about = "Runs ipvs-agent on real kernels with real packets")]
@@ -58,6 +61,9 @@ enum Command {
         agent: PathBuf,
         #[arg(long)]
         api: String,
+        /// Who signed its certificate
+        #[arg(long)]
+        authority: PathBuf,
         names: Vec<String>,
     },
     /// Inside a guest: the demo
@@ -66,15 +72,6 @@ enum Command {
         #[arg(long)]
         agent: PathBuf,
     },
-}
-
-/// The kernels that scenarios run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kernel {
-    /// User-Mode Linux 6.1 of Debian 12
-    Uml,
-    /// Linux 6.12 in QEMU, emulated
-    Qemu,
 }
 
 fn main() -> ExitCode {
@@ -90,7 +87,18 @@ fn main() -> ExitCode {
             }
             Ok(())
         }
-        Command::Guest { agent, api, names } => scenarios::run(agent, &api, &names),
+        Command::Guest {
+            agent,
+            api,
+            authority,
+            names,
+        } => {
+            let api = ApiServer {
+                url: api,
+                authority,
+            };
+            scenarios::run(agent, api, &names)
+        }
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };
     match result {

@@ -1,9 +1,11 @@
-//! What the two sides of a guest's console say to each other, a line at a time.
+//! What host and guest agree on: what they say to each other on the console, a line at a time.
 
 use anyhow::{Result, bail};
 
 /// Begins a line by which a guest asks something of the host.
 pub const REQUEST: &str = "LAB REQUEST:";
+/// The bearer token that the API server knows.
+pub const TOKEN: &str = "lab";
 /// Begins the line that says how a guest's run ended.
 const VERDICT: &str = "LAB VERDICT:";
 

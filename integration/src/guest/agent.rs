@@ -13,12 +13,15 @@ use super::wait::eventually;
 pub struct Agent {
     pub node: String,
     child: Child,
+    /// Where its log begins in its node's.
+    begins: usize,
 }
 
 impl Agent {
     /// Starts an agent in a node's namespace. Its log goes on where an earlier one's ended.
     pub fn start(program: &Path, node: &str, args: &[&str]) -> Result<Self> {
         let log = log_path(node);
+        let begins = log_of(node).len();
         let file = File::options().create(true).append(true).open(log)?;
         let child = Command::new("ip")
             .args(["netns", "exec", node])
@@ -44,6 +47,7 @@ impl Agent {
         Ok(Self {
             node: node.to_owned(),
             child,
+            begins,
         })
     }
 
@@ -78,9 +82,9 @@ impl Agent {
         self.child.id()
     }
 
-    /// All that it and those before it in its node have logged.
+    /// All that it has logged.
     pub fn log(&self) -> String {
-        log_of(&self.node)
+        log_of(&self.node).split_off(self.begins)
     }
 
     /// Waits until this agent has done its first sync. The log does not tell that: a sync that finds
@@ -107,11 +111,6 @@ impl Drop for Agent {
 /// All that the agents of a node have logged.
 pub fn log_of(node: &str) -> String {
     std::fs::read_to_string(log_path(node)).unwrap_or_default()
-}
-
-/// Forgets it.
-pub fn forget_log(node: &str) {
-    let _ = std::fs::remove_file(log_path(node));
 }
 
 fn log_path(node: &str) -> String {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::topology::{POD_PORT, Pod};
+use crate::protocol::TOKEN;
 
 /// A client of the API server, with a list of what it made.
 pub struct Cluster {
@@ -18,6 +19,15 @@ pub struct Cluster {
     client: Client,
     made: Vec<(&'static str, String)>,
     pub kubeconfig: PathBuf,
+    pub server: ApiServer,
+}
+
+/// How the API server is reached; its token is [`TOKEN`].
+#[derive(Debug)]
+pub struct ApiServer {
+    pub url: String,
+    /// Who signed its certificate, a file.
+    pub authority: PathBuf,
 }
 
 /// State of one endpoint.
@@ -30,9 +40,9 @@ pub enum State {
 
 impl Cluster {
     /// Connects and waits until the server is ready.
-    pub fn connect(server: &str) -> Result<Self> {
+    pub fn connect(server: ApiServer) -> Result<Self> {
         let kubeconfig = PathBuf::from("/run/kubeconfig");
-        std::fs::write(&kubeconfig, kubeconfig_text(server))?;
+        std::fs::write(&kubeconfig, kubeconfig_text(&server))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -47,6 +57,7 @@ impl Cluster {
             client,
             made: Vec::new(),
             kubeconfig,
+            server,
         };
         cluster.wait_ready()?;
         Ok(cluster)
@@ -117,6 +128,17 @@ impl Cluster {
         pods: &[(Pod, State)],
         ports: &[(&str, &str)],
     ) -> Result<()> {
+        self.slice(service, service, pods, ports)
+    }
+
+    /// A slice of a Service beside its others, again one for each family.
+    pub fn slice(
+        &mut self,
+        service: &str,
+        slice: &str,
+        pods: &[(Pod, State)],
+        ports: &[(&str, &str)],
+    ) -> Result<()> {
         let ports: Vec<Value> = ports
             .iter()
             .map(|(name, protocol)| json!({ "name": name, "protocol": protocol, "port": POD_PORT }))
@@ -137,7 +159,7 @@ impl Cluster {
                     })
                 })
                 .collect();
-            let name = format!("{service}-{}", family.to_lowercase());
+            let name = format!("{slice}-{}", family.to_lowercase());
             let object = json!({
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
                 "metadata": {
@@ -241,12 +263,12 @@ fn merge(base: &mut Value, over: Value) {
     }
 }
 
-fn kubeconfig_text(server: &str) -> String {
+fn kubeconfig_text(server: &ApiServer) -> String {
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "lab",
         "clusters": [{ "name": "lab", "cluster": {
-            "server": server, "insecure-skip-tls-verify": true } }],
-        "users": [{ "name": "lab", "user": { "token": "lab" } }],
+            "server": server.url, "certificate-authority": server.authority } }],
+        "users": [{ "name": "lab", "user": { "token": TOKEN } }],
         "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "lab" } }],
     })
     .to_string()

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::network::{HOST_ADDRESS, LabNetwork};
 use super::{PATH, cache, exists, tool};
+use crate::protocol::TOKEN;
 
 /// Stopped when dropped.
 pub struct ControlPlane {
@@ -29,19 +30,59 @@ impl ControlPlane {
             "openssl",
             &["rsa", "-in", &path("sa.key"), "-pubout", "-out", &public],
         )?;
-        fs::write(
-            directory.join("tokens.csv"),
-            "lab,admin,admin,system:masters\n",
-        )?;
+        let token = format!("{TOKEN},admin,admin,system:masters\n");
+        fs::write(directory.join("tokens.csv"), token)?;
         let mut plane = Self {
             namespace: network.namespace.clone(),
             directory,
             etcd: None,
             apiserver: None,
         };
+        plane.certify()?;
         plane.etcd = Some(plane.spawn_etcd()?);
         plane.apiserver = Some(plane.spawn_apiserver()?);
         Ok(plane)
+    }
+
+    /// Who signed the API server's certificate, a file.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.join("ca.crt")
+    }
+
+    /// A certificate authority, and by it a certificate for the API server's address.
+    fn certify(&self) -> Result<()> {
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        let authority = path("ca.crt");
+        let (authority_key, server_key) = (path("ca.key"), path("server.key"));
+        let new = [
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
+        ];
+        let own = [
+            "-subj",
+            "/CN=lab-ca",
+            "-keyout",
+            &authority_key,
+            "-out",
+            &authority,
+        ];
+        tool("openssl", &[&new[..], &own].concat())?;
+        let name = format!("subjectAltName=IP:{HOST_ADDRESS}");
+        let signed = [
+            "-CA",
+            &authority,
+            "-CAkey",
+            &authority_key,
+            "-subj",
+            "/CN=kube-apiserver",
+        ];
+        let server = ["-keyout", &server_key, "-out", &path("server.crt")];
+        let leaf = [
+            "-addext",
+            &name,
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ];
+        tool("openssl", &[&new[..], &signed, &leaf, &server].concat())
     }
 
     /// Does what a scenario asks: `stop-apiserver` or `start-apiserver`.
@@ -83,7 +124,8 @@ impl ControlPlane {
             "kube-apiserver-v1.36.3",
             &[
                 "--etcd-servers=http://127.0.0.1:2379",
-                &format!("--cert-dir={}", file("certificates")),
+                &format!("--tls-cert-file={}", file("server.crt")),
+                &format!("--tls-private-key-file={}", file("server.key")),
                 &format!("--bind-address={HOST_ADDRESS}"),
                 &format!("--advertise-address={HOST_ADDRESS}"),
                 "--secure-port=6443",

@@ -9,8 +9,7 @@ use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::network::{GUEST_ADDRESS, LabNetwork};
-use super::{qemu, uml};
-use crate::Kernel;
+use super::{Kernel, qemu, uml};
 
 /// Powered off when dropped.
 pub struct Guest {
@@ -86,23 +85,10 @@ fn init_script(interface: &str, before: &str, modules: &[&str], command: &str) -
     )
 }
 
-/// What nodes load; the rest comes by the kernel's own autoloading.
-pub const NODE_MODULES: [&str; 42] = [
+/// What nodes load; the rest, such as the schedulers, which not every kernel has alike, comes by the
+/// kernel's own autoloading.
+pub const NODE_MODULES: [&str; 28] = [
     "ip_vs",
-    "ip_vs_rr",
-    "ip_vs_wrr",
-    "ip_vs_lc",
-    "ip_vs_wlc",
-    "ip_vs_lblc",
-    "ip_vs_lblcr",
-    "ip_vs_dh",
-    "ip_vs_sh",
-    "ip_vs_sed",
-    "ip_vs_nq",
-    "ip_vs_fo",
-    "ip_vs_ovf",
-    "ip_vs_mh",
-    "ip_vs_pe_sip",
     "veth",
     "bridge",
     "dummy",

@@ -14,14 +14,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
-use crate::Kernel;
 use crate::protocol::Verdict;
 use control_plane::ControlPlane;
 use follow::follow;
 use guest::{Guest, NODE_MODULES};
 use network::LabNetwork;
 use signals::Signals;
+
+/// The kernels that scenarios run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kernel {
+    /// User-Mode Linux 6.1 of Debian 12
+    Uml,
+    /// Linux 6.12 in QEMU, emulated
+    Qemu,
+}
 
 /// Runs scenarios in a guest.
 pub fn run(kernel: Kernel, names: &[String]) -> Result<()> {
@@ -30,10 +39,11 @@ pub fn run(kernel: Kernel, names: &[String]) -> Result<()> {
     let network = LabNetwork::new()?;
     let mut control_plane = ControlPlane::start(&network, &work.path)?;
     let command = format!(
-        "{} guest --agent {} --api https://{}:6443 {}",
+        "{} guest --agent {} --api https://{}:6443 --authority {} {}",
         this_program()?.display(),
         sibling("ipvs-agent")?.display(),
         network::HOST_ADDRESS,
+        control_plane.authority().display(),
         names.join(" ")
     );
     let guest = Guest::boot(kernel, &network, &work.path, &NODE_MODULES, &command)?;

@@ -1,10 +1,12 @@
 //! What stories demand of the network.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+use crate::guest::namespace::inside;
 use crate::guest::probe::{Answer, Transport, probe};
 use crate::guest::sh_in;
 use crate::guest::topology::{CLIENT, node_v4, node_v6};
@@ -40,17 +42,49 @@ pub fn answered_by(from: &str, transport: Transport, to: SocketAddr, names: &[&s
     })
 }
 
-/// Waits until a request is refused, at once and not by silence.
+/// Waits until a request is refused, at once and not by silence: over TCP by a reset, over the others
+/// by an ICMP error.
 pub fn refused(from: &str, transport: Transport, to: SocketAddr) -> Result<()> {
     eventually(
         &format!("{from} is refused at {to} over {transport:?}"),
         || {
-            Ok(match probe(from, transport, to)? {
+            let before = icmp_errors(from)?;
+            let answer = probe(from, transport, to)?;
+            let by_icmp = icmp_errors(from)? > before;
+            Ok(match answer {
+                // A connection is refused by either, and many clients take ICMP for a passing trouble.
+                Answer::Refused if transport == Transport::Tcp && by_icmp => {
+                    Err("refused by ICMP and not by a reset".to_owned())
+                }
                 Answer::Refused => Ok(()),
+                // The kernel tells an SCTP client of it only once it gives up trying.
+                Answer::Timeout if transport == Transport::Sctp && by_icmp => Ok(()),
                 other => Err(format!("got {other}")),
             })
         },
     )
+}
+
+/// How many messages "destination unreachable" a namespace has received, in both families.
+fn icmp_errors(namespace: &str) -> Result<u64> {
+    let [v4, v6] = inside(namespace, || {
+        ["snmp", "snmp6"].map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")))
+    })?;
+    let (v4, v6) = (v4?, v6?);
+    // A line of names, then a line of numbers.
+    let mut rows = v4.lines().filter(|line| line.starts_with("Icmp: "));
+    let names = rows.next().unwrap_or_default().split(' ');
+    let mut columns = names.zip(rows.next().unwrap_or_default().split(' '));
+    let v4 = columns.find(|(name, _)| *name == "InDestUnreachs");
+    let v6 = v6
+        .lines()
+        .filter_map(|line| line.split_once(char::is_whitespace))
+        .find(|(name, _)| *name == "Icmp6InDestUnreachs");
+    let count = |found: Option<(&str, &str)>| -> Result<u64> {
+        let (_, number) = found.context("the kernel does not count ICMP errors")?;
+        Ok(number.trim().parse()?)
+    };
+    Ok(count(v4)? + count(v6)?)
 }
 
 /// The client address that a server saw in one request.

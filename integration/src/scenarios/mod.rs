@@ -2,6 +2,7 @@
 
 pub mod demo;
 mod expect;
+mod foreign;
 mod lifecycle;
 mod neighbours;
 mod node;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::guest::agent::Agent;
-use crate::guest::cluster::Cluster;
+use crate::guest::cluster::{ApiServer, Cluster};
 use crate::guest::sh_in;
 use crate::guest::topology::{NODES, Topology};
 
@@ -100,7 +101,7 @@ pub const ALL: &[Scenario] = &[
     ),
     story(
         "affinity",
-        "session affinity, on and off",
+        "session affinity, on, moving on and off",
         services::affinity,
     ),
     story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
@@ -140,6 +141,11 @@ pub const ALL: &[Scenario] = &[
         operator::health,
     ),
     story(
+        "apiserver-flag",
+        "addresses, token and authority on the command line",
+        operator::apiserver_flag,
+    ),
+    story(
         "list",
         "ipvs-agent list is ipvsadm -Ln, byte for byte",
         node::list,
@@ -155,6 +161,11 @@ pub const ALL: &[Scenario] = &[
         node::reverse_path,
     ),
     story(
+        "foreign-claim",
+        "a Service claims what somebody else has taken",
+        foreign::foreign_claim,
+    ),
+    story(
         "plugin-first",
         "a plugin that accepts what is established before our rules",
         neighbours::plugin_first,
@@ -167,7 +178,7 @@ pub const ALL: &[Scenario] = &[
     story(
         "cleanup",
         "cleanup removes what is ours and nothing else",
-        node::cleanup,
+        foreign::cleanup,
     ),
     Scenario {
         on_demand: true,
@@ -199,7 +210,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    pub fn new(program: PathBuf, api: &str) -> Result<Self> {
+    pub fn new(program: PathBuf, api: ApiServer) -> Result<Self> {
         let topology = Topology::new()?;
         println!("topology is up; waiting for the API server");
         let mut cluster = Cluster::connect(api)?;
@@ -274,15 +285,17 @@ impl Lab {
                 "cat /proc/net/ip_vs",
                 "ipset save",
                 "ip rule",
+                "ip -6 rule",
                 "ip route show table 10256",
                 "ip -6 route show table 10256",
                 "iptables-save",
+                "ip6tables-save",
                 "conntrack -L",
             ] {
                 let text = sh_in(node, line).unwrap_or_else(|error| format!("{error:#}"));
                 println!("--- {node}: {line}");
                 text.lines()
-                    .take(60)
+                    .take(200)
                     .for_each(|line| println!("    {line}"));
             }
         }

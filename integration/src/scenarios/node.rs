@@ -9,7 +9,7 @@ use crate::guest::probe::Transport::{Sctp, Tcp, Udp};
 use crate::guest::probe::{Answer, probe};
 use crate::guest::server::Server;
 use crate::guest::sh_in;
-use crate::guest::topology::{CLIENT, NODES, P11, P21, POD_PORT};
+use crate::guest::topology::{CLIENT, P11, P21, POD_PORT};
 use crate::guest::wait::eventually;
 
 /// Proves topology, servers and probes without the agent.
@@ -150,100 +150,4 @@ pub fn reverse_path(lab: &mut Lab) -> Result<()> {
         }
     }
     set(0, 0)
-}
-
-/// Runs last: the nodes are bare after it.
-pub fn cleanup(lab: &mut Lab) -> Result<()> {
-    let spec = json!({ "type": "NodePort" });
-    let vips = lab.cluster.service("web", json!({}), spec)?;
-    lab.cluster
-        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
-    for vip in &vips {
-        answered_by("p32", Tcp, at(vip, 80)?, &["p11", "p21"])?;
-    }
-    let foreign = [
-        "ipvsadm -A -t 10.99.1.1:80 -s rr",
-        "ipvsadm -a -t 10.99.1.1:80 -r 10.99.2.2:80 -m",
-        "ip link add keepalived type dummy",
-        "ip addr add 10.99.1.1/32 dev keepalived",
-        "ipset create FOREIGN hash:ip,port",
-        "ipset add FOREIGN 10.99.1.1,tcp:80",
-        "iptables -t mangle -N FOREIGN",
-        "iptables -t mangle -A PREROUTING -j FOREIGN",
-        "iptables -t nat -A POSTROUTING -s 10.99.0.0/16 -j MASQUERADE",
-        "ip rule add pref 80 fwmark 0x1/0x1 lookup 77",
-        "ip route add local 10.99.3.3/32 dev lo table 10256",
-    ];
-    for line in foreign {
-        sh_in("n3", line)?;
-    }
-    // SIGTERM leaves the node serving.
-    for agent in lab.agents.iter_mut().filter(|agent| agent.node == "n3") {
-        agent.terminate()?;
-    }
-    lab.agents.retain(|agent| agent.node != "n3");
-    for vip in &vips {
-        answered_by("p32", Tcp, at(vip, 80)?, &["p11", "p21"])?;
-    }
-    let plan = lab.agent_command("n3", "cleanup --dry-run")?;
-    ensure!(
-        plan.contains("ipvsadm -D"),
-        "--dry-run names nothing:\n{plan}"
-    );
-    ensure!(
-        sh_in("n3", "ipvsadm -Ln")?.contains(vips[0].as_str()),
-        "--dry-run removed something"
-    );
-    lab.agent_command("n3", "cleanup")?;
-    let services = sh_in("n3", "ipvsadm -Sn")?;
-    ensure!(
-        services == "-A -t 10.99.1.1:80 -s rr\n-a -t 10.99.1.1:80 -r 10.99.2.2:80 -m -w 1\n",
-        "virtual servers after cleanup:\n{services}"
-    );
-    ensure!(
-        sh_in("n3", "ipset list -n")? == "FOREIGN\n",
-        "sets after cleanup"
-    );
-    ensure!(sh_in("n3", "ipset save FOREIGN")?.contains("10.99.1.1,tcp:80"));
-    for save in ["iptables-save", "ip6tables-save"] {
-        let rules = sh_in("n3", save)?;
-        ensure!(
-            !rules.contains("IPVS-AGENT"),
-            "{save} after cleanup:\n{rules}"
-        );
-    }
-    let rules = sh_in("n3", "iptables-save")?;
-    ensure!(
-        rules.contains("-A PREROUTING -j FOREIGN"),
-        "a foreign jump is gone"
-    );
-    ensure!(
-        rules.contains("-A POSTROUTING -s 10.99.0.0/16 -j MASQUERADE"),
-        "a foreign rule is gone"
-    );
-    let policy = sh_in("n3", "ip rule")?;
-    ensure!(
-        policy.contains("lookup 77") && !policy.contains("10256"),
-        "policy rules: {policy}"
-    );
-    ensure!(
-        !sh_in("n3", "ip -6 rule")?.contains("10256"),
-        "an IPv6 policy rule is left"
-    );
-    let routes = sh_in("n3", "ip route show table 10256")?;
-    ensure!(
-        routes.trim() == "local 10.99.3.3 dev lo scope host",
-        "routes: {routes:?}"
-    );
-    ensure!(sh_in("n3", "ip addr show dev keepalived")?.contains("10.99.1.1/32"));
-    let again = lab.agent_command("n3", "cleanup")?;
-    ensure!(
-        again.contains("nothing of ipvs-agent"),
-        "a second cleanup: {again}"
-    );
-    for node in NODES {
-        lab.stop_agent(node)?;
-        lab.agent_command(node, "cleanup")?;
-    }
-    Ok(())
 }

@@ -6,13 +6,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, answered_by, at, node_addresses};
-use crate::guest::agent::log_of;
+use crate::guest::agent::Agent;
 use crate::guest::cluster::State::Ready;
 use crate::guest::http::{self, HEALTH_PORT, METRICS_PORT, Page};
 use crate::guest::probe::Transport::Tcp;
 use crate::guest::topology::{CLIENT, P11, P21, node_v4};
 use crate::guest::wait::eventually;
-use crate::guest::{kernel, sh_in};
+use crate::guest::{kernel, sh, sh_in};
+use crate::protocol::TOKEN;
 
 pub fn health(lab: &mut Lab) -> Result<()> {
     let vips = lab.cluster.service("web", json!({}), json!({}))?;
@@ -100,8 +101,8 @@ fn metrics_tell_the_table() -> Result<()> {
     })
 }
 
-fn first_line_tells_what_was_found(lab: &Lab) -> Result<()> {
-    let log = log_of("n1");
+fn first_line_tells_what_was_found(lab: &mut Lab) -> Result<()> {
+    let log = lab.agent("n1")?.log();
     let first = log.lines().next().unwrap_or_default();
     let schedulers = Vec::from_iter(kernel::schedulers()?).join(",");
     let source = lab.cluster.kubeconfig.display().to_string();
@@ -121,7 +122,6 @@ fn first_line_tells_what_was_found(lab: &Lab) -> Result<()> {
 
 /// An agent that logs JSON and tells its health in both families.
 fn json_log(lab: &mut Lab) -> Result<()> {
-    let before = log_of("n2").len();
     lab.stop_agent("n2")?;
     lab.start_agent_with(
         "n2",
@@ -138,10 +138,10 @@ fn json_log(lab: &mut Lab) -> Result<()> {
             Some(true),
         )?;
     }
+    let log = lab.agent("n2")?.log();
     lab.stop_agent("n2")?;
-    let log = log_of("n2");
     let mut messages = Vec::new();
-    for line in log[before..].lines() {
+    for line in log.lines() {
         let event: Value =
             serde_json::from_str(line).with_context(|| format!("no JSON: {line:?}"))?;
         for field in ["timestamp", "level", "message"] {
@@ -156,5 +156,45 @@ fn json_log(lab: &mut Lab) -> Result<()> {
             && messages.iter().any(|message| message == "synced"),
         "too little is told: {messages:?}"
     );
+    Ok(())
+}
+
+/// All that the agent needs to know of the API server is on its command line.
+pub fn apiserver_flag(lab: &mut Lab) -> Result<()> {
+    // Packets to the first address end in a device that drops them; the second has no route.
+    sh("ip route replace 192.0.2.0/24 dev dummy0")?;
+    let server = lab.cluster.server.url.clone();
+    let servers = format!("https://192.0.2.1:6443,https://[2001:db8::1]:6443,{server}");
+    let authority = lab.cluster.server.authority.display().to_string();
+    std::fs::write("/run/token", TOKEN)?;
+    let given = |authority| {
+        let server = ["--apiserver", &servers, "--token-file", "/run/token"];
+        [&server[..], &["--apiserver-ca", authority]].concat()
+    };
+
+    // A server of another authority is not believed, whoever asks for it.
+    lab.stop_agent("n3")?;
+    let other = "req -x509 -newkey rsa:2048 -nodes -subj /CN=other -keyout /run/other.key";
+    sh(&format!("openssl {other} -out /run/other.crt"))?;
+    let disbelieving = Agent::start(&lab.program, "n3", &given("/run/other.crt"))?;
+    eventually("the certificate is refused", || {
+        let log = disbelieving.log();
+        let told = log
+            .lines()
+            .any(|line| line.contains("certificate") && line.contains(&server));
+        Ok(if told { Ok(()) } else { Err(log) })
+    })?;
+    drop(disbelieving);
+
+    let mut agent = Agent::start(&lab.program, "n3", &given(&authority))?;
+    agent.synced()?;
+    lab.agents.push(agent);
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    lab.cluster.endpoints("web", &[(P11, Ready)])?;
+    for vip in &vips {
+        answered_by("p32", Tcp, at(vip, 80)?, &["p11"])?;
+    }
+    lab.stop_agent("n3")?;
+    sh("ip route del 192.0.2.0/24 dev dummy0")?;
     Ok(())
 }

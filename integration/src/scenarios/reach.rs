@@ -110,11 +110,11 @@ pub fn udp_sctp(lab: &mut Lab) -> Result<()> {
             }
         }
     }
-    // Without endpoints all three refuse: TCP by reset, UDP by an ICMP error.
+    // Without endpoints all three refuse: TCP by a reset, the others by an ICMP error.
     lab.cluster.endpoints_of_ports("dns", &[], &named)?;
     for vip in &vips {
         for from in ["p12", "n3"] {
-            for transport in [Tcp, Udp] {
+            for transport in [Tcp, Udp, Sctp] {
                 super::refused(from, transport, at(vip, 53)?)?;
             }
         }

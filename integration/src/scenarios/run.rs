@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{ALL, Lab, Scenario};
+use crate::guest::cluster::ApiServer;
 use crate::protocol::Verdict;
 
 /// Runs the stories that are named, or all but those on demand.
-pub fn run(agent: PathBuf, api: &str, names: &[String]) -> Result<()> {
+pub fn run(agent: PathBuf, api: ApiServer, names: &[String]) -> Result<()> {
     let mut lab = Lab::new(agent, api)?;
     let mut verdict = Verdict {
         passed: 0,

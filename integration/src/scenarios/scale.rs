@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::Lab;
-use crate::guest::agent::{Agent, forget_log, log_of};
+use crate::guest::agent::Agent;
 use crate::guest::http::metrics;
 use crate::guest::sh_in;
 use crate::guest::wait::eventually_within;
@@ -38,12 +38,11 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
             services,
             family: Family::IPv4,
         };
-        forget_log("n1");
         let begun = Instant::now();
         let agent = load.program(lab)?;
         let whole = begun.elapsed();
         println!("{services} Services × 10: whole start {whole:.2?}");
-        for line in log_of("n1").lines().filter(|line| line.contains("synced")) {
+        for line in agent.log().lines().filter(|line| line.contains("synced")) {
             println!("    {line}");
         }
         println!("    memory: {}", memory(agent.pid())?);
@@ -213,7 +212,6 @@ fn against_ipvsadm(lab: &Lab, load: &Load) -> Result<()> {
             rules.lines().count()
         );
         sh_in("n2", "ipvsadm -C")?;
-        forget_log("n3");
         let mut agent = load.agent(lab, "n3")?;
         let mut line = String::new();
         eventually_within(LIMIT, "n3 is programmed", || {

@@ -6,9 +6,9 @@ use serde_json::json;
 use super::{Lab, answered_by, at, refused};
 use crate::guest::cluster::State::{NotReady, Ready, Terminating};
 use crate::guest::probe::{Transport::Tcp, probe};
-use crate::guest::sh_in;
 use crate::guest::topology::{P11, P21, P31};
 use crate::guest::wait::eventually;
+use crate::guest::{kernel, sh_in};
 
 pub fn multi_port(lab: &mut Lab) -> Result<()> {
     let ports = json!({ "ports": [
@@ -16,28 +16,30 @@ pub fn multi_port(lab: &mut Lab) -> Result<()> {
         { "name": "b", "port": 81, "targetPort": 8080 },
     ] });
     let vips = lab.cluster.service("two", json!({}), ports)?;
-    // Two slices with disjoint ports, under the names of two families' slices.
+    // A slice for each port. The second is not there yet: its port has no endpoints.
     lab.cluster
-        .endpoints_of_ports("two", &[(P11, Ready)], &[("a", "TCP")])?;
+        .slice("two", "two-a", &[(P11, Ready)], &[("a", "TCP")])?;
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
         refused("p12", Tcp, at(vip, 81)?)?;
     }
+    lab.cluster
+        .slice("two", "two-b", &[(P21, Ready)], &[("b", "TCP")])?;
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 81)?, &["p21"])?;
+        answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+    }
     Ok(())
 }
 
-/// Every scheduler but `lblc` and `lblcr`, which are for caches and remember clients' targets.
 pub fn scheduler(lab: &mut Lab) -> Result<()> {
-    let schedulers = [
-        "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
-    ];
-    for name in schedulers {
+    for name in kernel::schedulers()? {
         let annotations = json!({ "ipvs-agent.io/scheduler": name });
         let vips = lab.cluster.service("sched", annotations, json!({}))?;
         lab.cluster.endpoints("sched", &[(P11, Ready)])?;
-        let shown = match name {
+        let shown = match name.as_str() {
             "sh" | "mh" => format!("{name} ({name}-fallback)"),
-            _ => name.to_owned(),
+            _ => name.clone(),
         };
         for vip in &vips {
             let addr = if vip.contains(':') {
@@ -97,28 +99,32 @@ pub fn affinity(lab: &mut Lab) -> Result<()> {
         );
     }
     // Its endpoint goes: the client moves on.
-    let to = at(&vips[0], 80)?;
-    let bound = probe("p12", Tcp, to)?.who();
-    let rest: Vec<_> = [P11, P21, P31]
-        .into_iter()
-        .filter(|p| p.name() != bound)
-        .map(|p| (p, Ready))
-        .collect();
-    lab.cluster.endpoints("sticky", &rest)?;
-    eventually("the client moves on", || {
-        let now = probe("p12", Tcp, to)?.who();
-        Ok(if now != bound && now.starts_with('p') {
-            Ok(())
-        } else {
-            Err(now)
-        })
-    })?;
+    let mut rest = Vec::new();
+    for vip in &vips {
+        let to = at(vip, 80)?;
+        let bound = probe("p12", Tcp, to)?.who();
+        rest = vec![P11, P21, P31];
+        rest.retain(|pod| pod.name() != bound);
+        let ready: Vec<_> = rest.iter().map(|pod| (*pod, Ready)).collect();
+        lab.cluster.endpoints("sticky", &ready)?;
+        eventually(&format!("the client of {to} moves on"), || {
+            let now = probe("p12", Tcp, to)?.who();
+            Ok(if now != bound && now.starts_with('p') {
+                Ok(())
+            } else {
+                Err(now)
+            })
+        })?;
+    }
     // Switched off live: it spreads.
     lab.cluster
         .service("sticky", json!({}), json!({ "sessionAffinity": "None" }))?;
-    let names: Vec<String> = rest.iter().map(|(pod, _)| pod.name()).collect();
+    let names: Vec<String> = rest.iter().map(|pod| pod.name()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    answered_by("p12", Tcp, to, &names)
+    for vip in &vips {
+        answered_by("p12", Tcp, at(vip, 80)?, &names)?;
+    }
+    Ok(())
 }
 
 pub fn endpoints(lab: &mut Lab) -> Result<()> {
@@ -176,7 +182,11 @@ pub fn skipped(lab: &mut Lab) -> Result<()> {
             Ok(if there == wanted { Ok(()) } else { Err(list) })
         })
     };
-    // Another proxy takes it over, live, and gives it back.
+    // A headless one has endpoints and no address to reach them by.
+    let headless = json!({ "clusterIP": "None", "clusterIPs": ["None"] });
+    lab.cluster.service("headless", json!({}), headless)?;
+    lab.cluster.endpoints("headless", &[(P31, Ready)])?;
+    // Another proxy takes the first over, live, and gives it back.
     let label = "service.kubernetes.io/service-proxy-name";
     lab.cluster.label("web", label, Some("other"))?;
     listed(false)?;
@@ -184,6 +194,13 @@ pub fn skipped(lab: &mut Lab) -> Result<()> {
     listed(true)?;
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
+    }
+    let list = sh_in("n1", "ipvsadm -Ln")?;
+    for addr in [P31.v4(), P31.v6()] {
+        ensure!(
+            !list.contains(&addr),
+            "the headless Service is programmed:\n{list}"
+        );
     }
     Ok(())
 }
