@@ -52,7 +52,7 @@ test-kernel: build ## Scenarios with real packets: make test-kernel KERNEL=uml|q
 .PHONY: test-parity
 test-parity: build ## ipvs-sys against ipvsadm on a real kernel
 	$(call phase,ipvs-sys and ipvsadm side by side)
-	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity 1 8
+	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity 1 12
 
 .PHONY: test-rules
 test-rules: build ## The rules that ask IPVS, through both variants of iptables, in the QEMU guest

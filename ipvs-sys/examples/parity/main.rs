@@ -3,13 +3,15 @@
 //! Wants root in a throw-away network namespace or guest, `ip_vs` with its schedulers, `ipvsadm`,
 //! `unshare`, `rmmod`, and a device `dummy0` that is up. It flushes the table, starts and stops
 //! synchronisation daemons and reloads the module. Arguments: the first seed (1) and the number of
-//! tables (20). The last line of a run without a difference is `PARITY OK tables=N`.
+//! tables (20). A run whose tables lacked a feature fails too, so there is a least number. The last
+//! line of a run without a difference is `PARITY OK tables=N`.
 #![expect(
     clippy::disallowed_methods,
     reason = "a program that measures how long things take"
 )]
 
 mod bulk;
+mod features;
 mod ipvsadm;
 mod table;
 mod traits;
@@ -19,6 +21,7 @@ use std::collections::BTreeMap;
 use ipvs_sys::procfs::{self, ProcForward, ProcKey};
 use ipvs_sys::{Client, Command, Family, ForwardMethod, ServiceFlags, ServiceKey};
 
+use features::Met;
 use table::{Dice, Table, Value};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -37,9 +40,13 @@ fn main() -> Result<()> {
         info.version, info.connection_table_size
     );
     client.execute(&Command::Flush)?;
+    let schedulers = features::schedulers()?;
+    let mut met = Met::default();
     for seed in seed..seed + tables {
-        one_table(&mut client, seed).map_err(|error| format!("seed {seed}: {error}"))?;
+        one_table(&mut client, &schedulers, &mut met, seed)
+            .map_err(|error| format!("seed {seed}: {error}"))?;
     }
+    met.check(&[WRITTEN, CHANGED, RESTORED], &schedulers)?;
     traits::check(&mut client)?;
     bulk::check(&mut client)?;
     traits::check_reload(&mut client)?;
@@ -47,27 +54,35 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+const WRITTEN: &str = "written by the crate";
+const CHANGED: &str = "changed by the crate";
+const RESTORED: &str = "written by ipvsadm -R";
+
 /// Writes a table both ways, changes it, and reads it every way.
-fn one_table(client: &mut Client, seed: u64) -> Result<()> {
+fn one_table(client: &mut Client, schedulers: &[String], met: &mut Met, seed: u64) -> Result<()> {
     let mut dice = Dice::new(seed);
     let services = 1 + dice.below(60);
-    let mut table = table::generate(&mut dice, services)?;
+    let mut table = table::generate(&mut dice, schedulers, services)?;
     let destinations: usize = table.values().map(|(_, backends)| backends.len()).sum();
     println!("seed {seed}: {services} services, {destinations} destinations");
 
     let creation = table::creation(&table);
     all_applied(client, &creation)?;
-    compare_all(client, &table, "written by the crate")?;
+    compare_all(client, &table, WRITTEN)?;
+    met.table(WRITTEN, &table);
 
-    let changes = table::mutate(&mut dice, &mut table)?;
+    let changes = table::mutate(&mut dice, schedulers, &mut table)?;
     all_applied(client, &changes)?;
-    compare_all(client, &table, "changed by the crate")?;
+    compare_all(client, &table, CHANGED)?;
+    met.table(CHANGED, &table);
+    met.changes(&changes);
 
     client.execute(&Command::Flush)?;
     same(&Table::new(), &ipvsadm::table()?, "ipvsadm after a flush")?;
 
     restore(&table)?;
-    compare_all(client, &table, "written by ipvsadm -R")?;
+    compare_all(client, &table, RESTORED)?;
+    met.table(RESTORED, &table);
     client.execute(&Command::Flush)?;
     Ok(())
 }

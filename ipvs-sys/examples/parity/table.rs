@@ -2,6 +2,7 @@
 //! everywhere.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
@@ -48,20 +49,17 @@ impl Dice {
         u16::try_from(1 + self.below(65_535)).unwrap_or(1)
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         let at = self.below(u32::try_from(from.len()).unwrap_or(1));
-        from[at as usize]
+        from[at as usize].clone()
     }
 }
 
-const SCHEDULERS: [&str; 13] = [
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
-];
-
-pub fn generate(dice: &mut Dice, services: u32) -> Result<Table> {
+/// Of the schedulers that the kernel has.
+pub fn generate(dice: &mut Dice, schedulers: &[String], services: u32) -> Result<Table> {
     let mut table = Table::new();
     while table.len() < services as usize {
-        let service = service(dice)?;
+        let service = service(dice, schedulers)?;
         let mut destinations = BTreeMap::new();
         for _ in 0..dice.below(6) {
             let destination = destination(dice, &service.key);
@@ -84,7 +82,7 @@ pub fn creation(table: &Table) -> Vec<Command> {
 }
 
 /// Changes a table at random, and gives the commands that change the kernel likewise.
-pub fn mutate(dice: &mut Dice, table: &mut Table) -> Result<Vec<Command>> {
+pub fn mutate(dice: &mut Dice, schedulers: &[String], table: &mut Table) -> Result<Vec<Command>> {
     let mut commands = Vec::new();
     let keys: Vec<_> = table.keys().copied().collect();
     for key in keys {
@@ -97,7 +95,7 @@ pub fn mutate(dice: &mut Dice, table: &mut Table) -> Result<Vec<Command>> {
             continue;
         };
         if dice.once_in(2) {
-            *service = configure(dice, key)?;
+            *service = configure(dice, schedulers, key)?;
             commands.push(Command::SetService(service.clone()));
         }
         for backend in destinations.keys().copied().collect::<Vec<_>>() {
@@ -119,16 +117,26 @@ pub fn mutate(dice: &mut Dice, table: &mut Table) -> Result<Vec<Command>> {
                 commands.push(Command::SetDest(key, changed));
             }
         }
+        if dice.once_in(4) {
+            continue;
+        }
         let added = destination(dice, &key);
-        if let std::collections::btree_map::Entry::Vacant(slot) = destinations.entry(added.key) {
+        if let Entry::Vacant(slot) = destinations.entry(added.key) {
             slot.insert(added);
             commands.push(Command::NewDest(key, added));
+        }
+    }
+    for _ in 0..2 {
+        let added = service(dice, schedulers)?;
+        if let Entry::Vacant(slot) = table.entry(added.key) {
+            slot.insert((added.clone(), BTreeMap::new()));
+            commands.push(Command::NewService(added));
         }
     }
     Ok(commands)
 }
 
-fn service(dice: &mut Dice) -> Result<Service> {
+fn service(dice: &mut Dice, schedulers: &[String]) -> Result<Service> {
     let family = dice.pick(&[Family::Inet, Family::Inet6]);
     let key = if dice.once_in(4) {
         // Above i32::MAX too, where ipvsadm prints a negative number.
@@ -141,18 +149,21 @@ fn service(dice: &mut Dice) -> Result<Service> {
             port: if dice.once_in(8) { 0 } else { dice.port() },
         }
     };
-    configure(dice, key)
+    configure(dice, schedulers, key)
 }
 
-fn configure(dice: &mut Dice, key: ServiceKey) -> Result<Service> {
-    let scheduler = dice.pick(&SCHEDULERS);
+fn configure(dice: &mut Dice, schedulers: &[String], key: ServiceKey) -> Result<Service> {
+    let scheduler = dice.pick(schedulers);
     let mut service = Service::new(key, scheduler.parse()?);
-    for flag in [
-        ServiceFlags::SCHED1,
-        ServiceFlags::SCHED2,
-        ServiceFlags::SCHED3,
-    ] {
-        if matches!(scheduler, "sh" | "mh") && dice.once_in(2) && flag != ServiceFlags::SCHED3 {
+    // `ipvsadm` has no word for the third flag of these; flags of other schedulers are only stored.
+    let (flags, odds) = if matches!(scheduler.as_str(), "sh" | "mh") {
+        (ServiceFlags::SCHED1 | ServiceFlags::SCHED2, 2)
+    } else {
+        let all = ServiceFlags::SCHED1 | ServiceFlags::SCHED2 | ServiceFlags::SCHED3;
+        (all, 8)
+    };
+    for flag in flags.iter() {
+        if dice.once_in(odds) {
             service.flags |= flag;
         }
     }
@@ -221,8 +232,19 @@ fn destination(dice: &mut Dice, service: &ServiceKey) -> Destination {
         0
     };
     Destination::new(DestinationKey::new(addr, port), forward)
-        .with_weight(dice.below(65_536))
+        .with_weight(if dice.once_in(8) {
+            0
+        } else {
+            dice.below(65_536)
+        })
         .with_thresholds(upper, lower)
+}
+
+pub const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Inet => "IPv4",
+        Family::Inet6 => "IPv6",
+    }
 }
 
 fn virtual_addr(dice: &mut Dice, family: Family) -> IpAddr {
