@@ -54,6 +54,13 @@ test-parity: build ## ipvs-sys against ipvsadm on a real kernel
 	$(call phase,ipvs-sys and ipvsadm side by side)
 	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity 1 12
 
+.PHONY: test-crate
+test-crate: ## ipvs-sys as a crate of its own: it packages, builds alone, and its fuzz targets build
+	$(call phase,ipvs-sys as a crate of its own)
+	@cargo publish --quiet --dry-run --allow-dirty -p ipvs-sys
+	@cargo check --quiet --manifest-path ipvs-sys/fuzz/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/fuzz
+	@echo '1 passed, 0 failed'
+
 .PHONY: test-rules
 test-rules: build ## The rules that ask IPVS, through both variants of iptables, in the QEMU guest
 	$(call phase,rules that ask IPVS)
@@ -81,4 +88,4 @@ test-kernels: ## The ipvsadm comparison and all scenarios on both kernels
 
 .PHONY: test
 test: ## Everything, as continuous integration runs it
-	@integration/setup/count.sh $(MAKE) --no-print-directory deps lint test-unit test-kernels test-demo
+	@integration/setup/count.sh $(MAKE) --no-print-directory deps lint test-unit test-crate test-kernels test-demo

@@ -4,7 +4,7 @@ set -euo pipefail
 declare -A wanted=(
   [linux.uml]=user-mode-linux [ipvsadm]=ipvsadm [ipset]=ipset [iptables]=iptables
   [conntrack]=conntrack [busybox]=busybox-static [modprobe]=kmod [ip]=iproute2
-  [openssl]=openssl [qemu-system-x86_64]=qemu-system-x86 [gcc]=gcc [cpio]=cpio [xz]=xz-utils
+  [openssl]=openssl [qemu-system-x86_64]=qemu-system-x86 [gcc]=gcc [g++]=g++ [cpio]=cpio [xz]=xz-utils
   [sysctl]=procps [unshare]=util-linux
 )
 missing=()
