@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 pub const REQUEST: &str = "LAB REQUEST:";
 /// The bearer token that the API server knows.
 pub const TOKEN: &str = "lab";
+/// Said by a guest that has booted, before it does what it was booted for.
+pub const BOOTED: &str = "LAB BOOTED";
 /// Begins the line that says how a guest's run ended.
 const VERDICT: &str = "LAB VERDICT:";
 

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::network::{GUEST_ADDRESS, LabNetwork};
 use super::{Kernel, qemu, uml};
+use crate::protocol::BOOTED;
 
 /// Powered off when dropped.
 pub struct Guest {
@@ -80,6 +81,7 @@ fn init_script(interface: &str, before: &str, modules: &[&str], command: &str) -
          for m in {modules}; do modprobe $m || echo \"cannot load $m\"; done\n\
          ip link set lo up; ip link set {interface} up; [ -e /sys/class/net/dummy0 ] || ip link add dummy0 type dummy; ip link set dummy0 up\n\
          ip addr add {GUEST_ADDRESS}/24 dev {interface}\n\
+         echo '{BOOTED}'\n\
          {command}\n\
          busybox poweroff -f || halt -f\n"
     )

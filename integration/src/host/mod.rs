@@ -18,7 +18,7 @@ use clap::ValueEnum;
 
 use crate::protocol::Verdict;
 use control_plane::ControlPlane;
-use follow::follow;
+use follow::{DiedBooting, follow};
 use guest::{Guest, NODE_MODULES};
 use network::LabNetwork;
 use signals::Signals;
@@ -46,8 +46,8 @@ pub fn run(kernel: Kernel, names: &[String]) -> Result<()> {
         control_plane.authority().display(),
         names.join(" ")
     );
-    let guest = Guest::boot(kernel, &network, &work.path, &NODE_MODULES, &command)?;
-    let passed = follow(guest, Some(&mut control_plane), &signals, RUN_LIMIT)?;
+    let boot = || Guest::boot(kernel, &network, &work.path, &NODE_MODULES, &command);
+    let passed = boot_and_follow(boot, Some(&mut control_plane), &signals, RUN_LIMIT)?;
     println!("{passed} passed, 0 failed");
     Ok(())
 }
@@ -60,8 +60,8 @@ pub fn exec(kernel: Kernel, command: &[String]) -> Result<()> {
     let [good, bad] = [(1, 0), (0, 1)].map(|(passed, failed)| Verdict { passed, failed }.line());
     let command = format!("{} && echo '{good}' || echo '{bad}'", command.join(" "));
     // The rest comes by the kernel's own autoloading, and goes again if the command wants that.
-    let guest = Guest::boot(kernel, &network, &work.path, &["dummy"], &command)?;
-    let passed = follow(guest, None, &signals, RUN_LIMIT)?;
+    let boot = || Guest::boot(kernel, &network, &work.path, &["dummy"], &command);
+    let passed = boot_and_follow(boot, None, &signals, RUN_LIMIT)?;
     println!("{passed} passed, 0 failed");
     Ok(())
 }
@@ -83,6 +83,22 @@ pub fn demo() -> Result<()> {
     follow(guest, None, &signals, DEMO_LIMIT).map(|_| ())
 }
 
+/// Boots once more where the emulator failed, and not what runs in it.
+fn boot_and_follow(
+    boot: impl Fn() -> Result<Guest>,
+    mut control_plane: Option<&mut ControlPlane>,
+    signals: &Signals,
+    limit: Duration,
+) -> Result<usize> {
+    for _ in 1..BOOTS {
+        match follow(boot()?, control_plane.as_deref_mut(), signals, limit) {
+            Err(error) if error.is::<DiedBooting>() => println!("{error}; booting once more"),
+            result => return result,
+        }
+    }
+    follow(boot()?, control_plane, signals, limit)
+}
+
 /// A directory for one run, outside the tree and removed with it.
 struct Work {
     path: PathBuf,
@@ -101,6 +117,9 @@ impl Drop for Work {
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }
+
+/// How often a guest is booted before its emulator is given up on.
+const BOOTS: usize = 3;
 
 /// Where built tools are kept between runs.
 fn cache() -> Result<PathBuf> {
