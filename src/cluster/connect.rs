@@ -1,5 +1,7 @@
 //! How the API server is reached.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,6 +82,21 @@ impl ApiAccess {
         Err(last.unwrap_or(ConnectError::Url { url: String::new() }))
     }
 
+    /// The addresses in what says where the API server is; a host name's are not looked up. Inside
+    /// a pod that is a cluster IP, which is none of its own. What cannot be read is left to
+    /// [`connect`](Self::connect) to tell of.
+    pub fn server_addresses(&self) -> BTreeSet<IpAddr> {
+        let mut urls = self.servers.clone();
+        if urls.is_empty()
+            && let Some(path) = &self.kubeconfig
+            && let Ok(file) = Kubeconfig::read_from(path)
+        {
+            let clusters = file.clusters.into_iter().filter_map(|named| named.cluster);
+            urls.extend(clusters.filter_map(|cluster| cluster.server));
+        }
+        urls.iter().filter_map(|url| address_in(url)).collect()
+    }
+
     async fn config(&self) -> Result<Config, ConnectError> {
         let mut config = match &self.kubeconfig {
             Some(path) => {
@@ -132,6 +149,17 @@ impl ApiAccess {
     }
 }
 
+/// The host of a URL, if it is an address.
+fn address_in(url: &str) -> Option<IpAddr> {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.split('/').next()?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.split_once(']')?.0,
+        None => host.split_once(':').map_or(host, |(host, _)| host),
+    };
+    host.parse().ok()
+}
+
 /// The DER bytes of each certificate in a PEM file.
 fn pem_certificates(pem: &[u8]) -> Vec<Vec<u8>> {
     use k8s_openapi::ByteString;
@@ -148,4 +176,43 @@ fn pem_certificates(pem: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     certificates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_in_a_url_is_one() {
+        for (url, wanted) in [
+            ("https://192.0.2.10:6443", Some("192.0.2.10")),
+            ("https://192.0.2.10", Some("192.0.2.10")),
+            ("https://[2001:db8::10]:6443/base", Some("2001:db8::10")),
+            ("192.0.2.10:6443", Some("192.0.2.10")),
+            ("https://api.example.com:6443", None),
+            ("https://[2001:db8::10", None),
+            ("", None),
+        ] {
+            let wanted = wanted.map(|addr| addr.parse::<IpAddr>().unwrap());
+            assert_eq!(address_in(url), wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn servers_on_the_command_line_take_the_kubeconfigs_place() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "clusters: [{name: a, cluster: {server: 'https://192.0.2.10:6443'}}]";
+        std::fs::write(file.path(), text).unwrap();
+        let mut access = ApiAccess {
+            kubeconfig: Some(file.path().to_owned()),
+            ..ApiAccess::default()
+        };
+        let addresses = |access: &ApiAccess| -> Vec<String> {
+            let addresses = access.server_addresses();
+            addresses.iter().map(IpAddr::to_string).collect()
+        };
+        assert_eq!(addresses(&access), ["192.0.2.10"]);
+        access.servers = vec!["https://192.0.2.11:6443".to_owned()];
+        assert_eq!(addresses(&access), ["192.0.2.11"]);
+    }
 }

@@ -9,13 +9,13 @@ mod endpoints;
 mod problem;
 mod service;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use kube::Resource;
 
 use super::objects;
-use crate::model::{NodeInfo, ObjectName};
+use crate::model::{Family, NodeInfo, ObjectName};
 
 pub use endpoints::{endpoint_slice, endpoints};
 pub use problem::Problem;
@@ -51,19 +51,30 @@ pub fn node(object: &objects::Node) -> Converted<NodeInfo> {
         pod_cidrs.extend(problems.cidr(&format!("spec.podCIDRs[{i}]"), text));
     }
     let mut addresses = BTreeSet::new();
+    let (mut internal, mut external) = (BTreeMap::new(), BTreeMap::new());
     for (i, entry) in object.status.addresses.iter().enumerate() {
-        // Host names are listed here as well, under types of their own.
-        if let (Some("InternalIP" | "ExternalIP"), Some(text)) =
-            (entry.address_type.as_deref(), &entry.address)
-        {
-            addresses.extend(problems.address(&format!("status.addresses[{i}].address"), text));
+        let first = match entry.address_type.as_deref() {
+            Some("InternalIP") => &mut internal,
+            Some("ExternalIP") => &mut external,
+            // Host names are listed here as well, under types of their own.
+            _ => continue,
+        };
+        let Some(text) = entry.address.as_deref() else {
+            continue;
+        };
+        if let Some(addr) = problems.address(&format!("status.addresses[{i}].address"), text) {
+            addresses.insert(addr);
+            first.entry(Family::of(addr)).or_insert(addr);
         }
     }
+    let mut primary = external;
+    primary.extend(internal);
     let value = NodeInfo {
         name,
         labels: object.metadata.labels.clone().unwrap_or_default(),
         pod_cidrs,
         addresses,
+        primary,
     };
     problems.with(value)
 }

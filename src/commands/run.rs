@@ -21,6 +21,7 @@ use crate::http::{Pages, listen, serve_health, serve_metrics};
 use crate::inspect::modules;
 use crate::model::{Moment, Scheduler};
 use crate::resolve::{KERNEL_SCHEDULERS, Policy};
+use crate::routing::AddressWatch;
 use crate::sync::engine::EngineConfig;
 use crate::sync::{Board, Clock, Engine, Loop, Memory, Timing};
 use crate::telemetry;
@@ -94,6 +95,12 @@ async fn serve(
         }
     }
 
+    // Before the addresses are first read, so that no change falls in between.
+    let memory = Memory::default();
+    let watch = AddressWatch::open().context("cannot follow the node's addresses")?;
+    let told = memory.addresses.clone();
+    tokio::spawn(watch.run(move || told.notify_one()));
+
     let kernel = Loop {
         dataplane,
         engine: Engine::new(config),
@@ -102,7 +109,7 @@ async fn serve(
         timing,
         shutdown: shutdown.clone(),
         clock: clock(started),
-        memory: Memory::default(),
+        memory,
     };
     let mut thread = tokio::task::spawn_blocking(move || kernel.run());
     let mut terminate = signal(SignalKind::terminate())?;

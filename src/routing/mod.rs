@@ -5,6 +5,7 @@
 //! the protocol number `PROTOCOL`, so that it is told from what others add.
 
 mod addresses;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 use tokio::time::timeout;
 
 use crate::model::Family;
+pub use watch::AddressWatch;
 
 /// `rtm_protocol` and `FRA_PROTOCOL` of what the agent adds; free in iproute2's list.
 pub const PROTOCOL: u8 = 86;

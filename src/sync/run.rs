@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -38,10 +39,14 @@ pub struct Loop<D: Dataplane> {
 /// What one turn leaves for the next, beside what failed.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// Told when the node's addresses may have changed.
+    pub addresses: Arc<Notify>,
     /// The next audit may find what we did ourselves.
     in_doubt: bool,
     /// What somebody else's virtual servers kept from being, when last looked at.
     shadowed: BTreeMap<VipPort, (ObjectName, VipKind)>,
+    /// The node's addresses may be others than when they were last read.
+    moved: bool,
 }
 
 /// Tells the time. Handed in, so that the loop has none of its own.
@@ -51,6 +56,7 @@ pub type Clock = Box<dyn Fn() -> Moment + Send>;
 enum Wake {
     Events(Vec<Event>),
     Due,
+    Addresses,
     Shutdown,
 }
 
@@ -82,6 +88,7 @@ impl<D: Dataplane> Loop<D> {
                     self.board.events_taken(events.len());
                     events.into_iter().for_each(|event| self.engine.take(event));
                 }
+                Wake::Addresses => self.memory.moved = true,
                 Wake::Due => {}
             }
             self.board.turned(self.now());
@@ -121,6 +128,7 @@ impl<D: Dataplane> Loop<D> {
                     Wake::Events(events)
                 }
             },
+            () = self.memory.addresses.notified() => Wake::Addresses,
             () = until_due => Wake::Due,
         }
     }
@@ -245,12 +253,26 @@ impl<D: Dataplane> Loop<D> {
         if matches!(trigger, Trigger::First | Trigger::Audit) || self.engine.observed().is_none() {
             let addresses = self.dataplane.node_addresses()?;
             self.engine.set_node_port_addresses(addresses);
+            self.memory.moved = false;
             // A failed read leaves the mirror as it was: changes go on with it.
             let observed = self.dataplane.observe(self.engine.observed())?;
             *self.engine.observed_mut() = Some(observed);
             pace.audited(now);
             if trigger != Trigger::First {
                 scope.extend(self.engine.everything().unwrap_or_default());
+            }
+        }
+        if std::mem::take(&mut self.memory.moved) {
+            match self.dataplane.node_addresses() {
+                Ok(addresses) => self.engine.set_node_port_addresses(addresses),
+                // That is not to have none: the last ones stay, and an audit tries again.
+                Err(error) => {
+                    warn!(
+                        error = chain(&error),
+                        "cannot read the node's addresses; retrying"
+                    );
+                    pace.audit_soon();
+                }
             }
         }
         if let Some(observed) = self.engine.observed_mut()

@@ -6,6 +6,7 @@ mod foreign;
 mod lifecycle;
 mod neighbours;
 mod node;
+mod node_addresses;
 mod operator;
 mod reach;
 mod run;
@@ -154,6 +155,11 @@ pub const ALL: &[Scenario] = &[
         "host-daemon",
         "a daemon of the node does not answer on a VIP",
         node::host_daemon,
+    ),
+    story(
+        "addresses-followed",
+        "a node's addresses come and go, NodePorts with them",
+        node_addresses::addresses_followed,
     ),
     story(
         "reverse-path",
