@@ -124,6 +124,10 @@ pub struct KernelArgs {
     /// Mark bit of connections to be masqueraded
     #[arg(long, value_name = "BIT", default_value = "0x4000", value_parser = mark_bit)]
     pub masquerade_mark: u32,
+    /// Mark bits by which pods and processes of this node reach all endpoints of a Service with
+    /// `externalTrafficPolicy: Local`; bits that no network plugin tests
+    #[arg(long, value_name = "MASK", default_value = "0xfff000ff", value_parser = mark_mask)]
+    pub near_marks: u32,
     /// Routing table that holds the virtual addresses
     #[arg(long, value_name = "NUMBER", default_value_t = 10256)]
     pub route_table: u32,
@@ -174,13 +178,24 @@ pub enum LogFormat {
 
 /// One bit, decimal or hexadecimal.
 fn mark_bit(text: &str) -> Result<u32, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    match parsed {
-        Ok(bits) if bits.count_ones() == 1 => Ok(bits),
+    match mark_number(text) {
+        Some(bits) if bits.count_ones() == 1 => Ok(bits),
         _ => Err("it takes one bit of 32, such as 0x2000".to_owned()),
+    }
+}
+
+/// Eight bits at least: 255 Service ports.
+fn mark_mask(text: &str) -> Result<u32, String> {
+    match mark_number(text) {
+        Some(bits) if bits.count_ones() >= 8 => Ok(bits),
+        _ => Err("it takes 8 bits of 32 or more, such as 0xfff000ff".to_owned()),
+    }
+}
+
+fn mark_number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
     }
 }
 

@@ -42,7 +42,14 @@ fn settings(
             kernel.route_table
         );
     }
+    if kernel.near_marks & (kernel.route_mark | kernel.masquerade_mark) != 0 {
+        bail!(
+            "--near-marks {:#x} holds the bit of --route-mark or --masquerade-mark; they must be apart",
+            kernel.near_marks
+        );
+    }
     Ok(Settings {
+        near_marks: kernel.near_marks,
         route_mark: kernel.route_mark,
         masquerade_mark: kernel.masquerade_mark,
         route_table: kernel.route_table,

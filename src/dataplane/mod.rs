@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Moment, VipPort};
+use crate::model::{Family, Moment, VipPort};
 use crate::resolve::{Change, DesiredState};
 
 /// Address ranges of the cluster, from objects of the API or from configuration.
@@ -24,8 +24,26 @@ use crate::resolve::{Change, DesiredState};
 pub struct ClusterNetwork {
     /// Cluster IPs come from these.
     pub service_cidrs: BTreeSet<IpNet>,
-    /// Sources in these are local pods.
+    /// Sources in these are pods.
     pub pod_cidrs: BTreeSet<IpNet>,
+    /// Sources in these are pods of this node. A family without any: all pods are taken for its.
+    pub node_pod_cidrs: BTreeSet<IpNet>,
+}
+
+impl ClusterNetwork {
+    /// Where the pods of this node are, as closely as it is known.
+    fn pods_of_this_node(&self) -> BTreeSet<IpNet> {
+        let known = |net: &&IpNet| {
+            let mut here = self.node_pod_cidrs.iter();
+            here.any(|here| Family::of(here.addr()) == Family::of(net.addr()))
+        };
+        let elsewhere_too = self.pod_cidrs.iter().filter(|net| !known(net));
+        self.node_pod_cidrs
+            .iter()
+            .chain(elsewhere_too)
+            .copied()
+            .collect()
+    }
 }
 
 /// A way to make a kernel balance Services.
@@ -67,7 +85,7 @@ pub trait Dataplane {
     ) -> Self::Scope;
 
     /// Tuples at which somebody else's virtual server stands.
-    fn foreign(observed: &Self::Observed) -> &BTreeSet<VipPort>;
+    fn foreign(observed: &Self::Observed) -> impl Iterator<Item = VipPort>;
 
     /// What to do, in order. No socket and no clock: values in, values out.
     fn plan(

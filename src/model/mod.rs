@@ -12,9 +12,9 @@ pub mod virtual_server;
 pub use addr::{Family, HostPort, ParseAddrError, Protocol, VipPort};
 pub use moment::Moment;
 pub use node::NodeInfo;
-pub use real_server::{RealServer, RealServerKey};
+pub use real_server::{RealServer, RealServerKey, RealServers};
 pub use service::{
     AddressType, Endpoint, EndpointPort, EndpointSlice, ObjectName, ServicePort, ServicePortName,
     ServiceSpec, ServiceType, SliceName, TrafficPolicy,
 };
-pub use virtual_server::{Persistence, Scheduler, VipKind, VirtualServer};
+pub use virtual_server::{Persistence, Scheduler, Unserved, VipKind, VirtualServer};

@@ -1,9 +1,14 @@
 //! Backends of a virtual server.
 
+use std::collections::BTreeMap;
+
 use super::addr::HostPort;
 
 /// A real server is known by its address and port.
 pub type RealServerKey = HostPort;
+
+/// The real servers of one virtual server.
+pub type RealServers = BTreeMap<RealServerKey, RealServer>;
 
 /// How a real server takes part in balancing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -64,7 +64,7 @@ pub enum ServiceType {
 }
 
 /// `Cluster` or `Local`, for internal and for external traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum TrafficPolicy {
     #[default]
     Cluster,

@@ -1,9 +1,11 @@
 //! What the kernel is asked to balance at one address and port.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
-use super::real_server::{RealServer, RealServerKey};
+use ipnet::IpNet;
+
+use super::real_server::RealServers;
 use super::service::ServicePortName;
 
 /// Name of a kernel scheduler and its flags.
@@ -76,12 +78,28 @@ impl fmt::Display for VipKind {
     }
 }
 
-/// The desired state of one virtual server. One without real servers refuses its clients.
+/// What becomes of new clients that no real server may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unserved {
+    /// There is no endpoint anywhere: they are told so.
+    Refuse,
+    /// There are endpoints, but the traffic policy permits none: silence.
+    Drop,
+}
+
+/// The desired state of one virtual server. One without real servers turns its clients away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualServer {
     pub owner: ServicePortName,
     pub kind: VipKind,
     pub scheduler: Scheduler,
     pub persistence: Option<Persistence>,
-    pub real_servers: BTreeMap<RealServerKey, RealServer>,
+    /// For clients from anywhere; from elsewhere only, where there are `near` ones.
+    pub real_servers: RealServers,
+    /// Under `externalTrafficPolicy: Local`: for clients on this node, who may reach every endpoint.
+    pub near: Option<RealServers>,
+    pub unserved: Unserved,
+    /// Clients outside these get no answer (`loadBalancerSourceRanges`); empty: there is no such
+    /// limit.
+    pub source_ranges: BTreeSet<IpNet>,
 }

@@ -115,7 +115,15 @@ fn render_rule(chain: &str, rule: &Rule) -> String {
                 let not = if *negated { " !" } else { "" };
                 write!(line, " -m set{not} --match-set {name} {direction}")
             }
-            Match::Mark { value, mask } => write!(line, " -m mark --mark {value:#x}/{mask:#x}"),
+            Match::Mark {
+                value,
+                mask,
+                negated,
+            } => {
+                let not = if *negated { "! " } else { "" };
+                write!(line, " -m mark {not}--mark {value:#x}/{mask:#x}")
+            }
+            Match::FromThisNode => write!(line, " -m addrtype --src-type LOCAL"),
             Match::State(states) => write!(line, " -m conntrack --ctstate {states}"),
             Match::FirstPacket => write!(line, " -m conntrack ! --ctstatus CONFIRMED"),
             Match::Ipvs => write!(line, " -m ipvs --ipvs"),
@@ -124,6 +132,8 @@ fn render_rule(chain: &str, rule: &Rule) -> String {
     let _ = match &rule.target {
         Target::Accept => write!(line, " -j ACCEPT"),
         Target::Return => write!(line, " -j RETURN"),
+        Target::Drop => write!(line, " -j DROP"),
+        Target::MarkFrom(set) => write!(line, " -j SET --map-set {set} dst,dst --map-mark"),
         Target::Jump(chain) => write!(line, " -j {chain}"),
         Target::Mark { value, mask } => write!(line, " -j MARK --set-xmark {value:#x}/{mask:#x}"),
         Target::Masquerade => write!(line, " -j MASQUERADE --random-fully"),

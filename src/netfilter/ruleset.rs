@@ -69,7 +69,13 @@ pub enum Match {
         negated: bool,
     },
     /// `-m mark --mark VALUE/MASK`
-    Mark { value: u32, mask: u32 },
+    Mark {
+        value: u32,
+        mask: u32,
+        negated: bool,
+    },
+    /// `-m addrtype --src-type LOCAL`: from an address of this node.
+    FromThisNode,
     /// `-m conntrack --ctstate …`
     State(&'static str),
     /// `-m conntrack ! --ctstatus CONFIRMED`: the first packet of a flow, and no other.
@@ -90,6 +96,10 @@ pub enum Target {
         value: u32,
         mask: u32,
     },
+    /// The whole mark from the set's entry for the packet, if it has one:
+    /// `-j SET --map-set NAME dst,dst --map-mark`
+    MarkFrom(String),
+    Drop,
     /// Source ports chosen at random where the kernel can (`--random-fully`).
     Masquerade,
     /// `-j REJECT --reject-with TYPE`

@@ -148,10 +148,10 @@ impl DesiredState {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::model::{Protocol, Scheduler, ServicePortName, VipKind};
+    use crate::model::{Protocol, Scheduler, ServicePortName, Unserved, VipKind};
 
     fn asks(service: &ObjectName, vip: &str, scheduler: &str) -> Resolved {
         let server = VirtualServer {
@@ -164,6 +164,9 @@ mod tests {
             scheduler: Scheduler::named(scheduler),
             persistence: None,
             real_servers: BTreeMap::new(),
+            near: None,
+            unserved: Unserved::Refuse,
+            source_ranges: BTreeSet::new(),
         };
         Resolved {
             virtual_servers: BTreeMap::from([(vip.parse().unwrap(), server)]),

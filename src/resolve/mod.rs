@@ -6,6 +6,7 @@
 mod annotations;
 pub mod desired;
 pub mod endpoints;
+mod topology;
 mod vips;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::model::{
-    EndpointSlice, HostPort, NodeInfo, ObjectName, Persistence, Scheduler, ServicePortName,
-    ServiceSpec, ServiceType, VipPort, VirtualServer,
+    EndpointSlice, Family, HostPort, NodeInfo, ObjectName, Persistence, Scheduler, ServicePortName,
+    ServiceSpec, ServiceType, TrafficPolicy, Unserved, VipKind, VipPort, VirtualServer,
 };
 pub use annotations::KERNEL_SCHEDULERS;
 pub use desired::{Change, DesiredState};
@@ -82,6 +83,8 @@ impl fmt::Display for SkipReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excluded {
     pub port: ServicePortName,
+    /// Under which of the Service's traffic policies; `None`: whatever the policy.
+    pub policy: Option<TrafficPolicy>,
     pub endpoint: HostPort,
     pub reason: ExclusionReason,
 }
@@ -126,23 +129,13 @@ pub fn resolve(view: View<'_>) -> Resolved {
         };
         for (family, addresses) in &vips {
             let selection = endpoints::select(view, *family, port);
-            out.excluded
-                .extend(
-                    selection
-                        .excluded
-                        .into_iter()
-                        .map(|(endpoint, reason)| Excluded {
-                            port: owner.clone(),
-                            endpoint,
-                            reason,
-                        }),
-                );
             for (addr, number, kind) in addresses.of_port(port) {
                 let vip = VipPort {
                     addr,
                     protocol: port.protocol,
                     port: number,
                 };
+                let policy = policy_of(view.spec, kind);
                 out.virtual_servers
                     .entry(vip)
                     .or_insert_with(|| VirtualServer {
@@ -150,12 +143,77 @@ pub fn resolve(view: View<'_>) -> Resolved {
                         kind,
                         scheduler: scheduler.clone(),
                         persistence,
-                        real_servers: selection.real_servers.clone(),
+                        real_servers: selection.of(policy).real_servers.clone(),
+                        near: (kind.is_external() && policy == TrafficPolicy::Local)
+                            .then(|| selection.cluster.real_servers.clone()),
+                        unserved: if selection.any {
+                            Unserved::Drop
+                        } else {
+                            Unserved::Refuse
+                        },
+                        source_ranges: source_ranges(view.spec, kind, *family),
                     });
             }
+            out.excluded.extend(excluded(&owner, selection, view.spec));
         }
     }
     out
+}
+
+/// The traffic policy that holds at an address of this kind.
+fn policy_of(spec: &ServiceSpec, kind: VipKind) -> TrafficPolicy {
+    if kind.is_external() {
+        spec.external_traffic_policy
+    } else {
+        spec.internal_traffic_policy
+    }
+}
+
+/// Ranges limit the load balancer's addresses alone. A family of which none is given is not limited,
+/// nor is one with a range that holds all of it.
+fn source_ranges(spec: &ServiceSpec, kind: VipKind, family: Family) -> BTreeSet<IpNet> {
+    if kind != VipKind::LoadBalancer {
+        return BTreeSet::new();
+    }
+    let ranges = spec.load_balancer_source_ranges.iter();
+    let ranges: BTreeSet<IpNet> = ranges
+        .filter(|range| Family::of(range.addr()) == family)
+        .map(IpNet::trunc)
+        .collect();
+    if ranges.iter().any(|range| range.prefix_len() == 0) {
+        return BTreeSet::new();
+    }
+    ranges
+}
+
+/// The endpoints that one port's selection leaves out, for each policy that the Service has.
+fn excluded<'a>(
+    owner: &'a ServicePortName,
+    selection: Selection,
+    spec: &ServiceSpec,
+) -> impl Iterator<Item = Excluded> + 'a {
+    let policies: BTreeSet<TrafficPolicy> =
+        [spec.internal_traffic_policy, spec.external_traffic_policy].into();
+    let Selection {
+        cluster,
+        local,
+        refused,
+        ..
+    } = selection;
+    [
+        (Some(TrafficPolicy::Cluster), cluster.excluded),
+        (Some(TrafficPolicy::Local), local.excluded),
+        (None, refused),
+    ]
+    .into_iter()
+    .filter(move |(policy, _)| policy.is_none_or(|policy| policies.contains(&policy)))
+    .flat_map(|(policy, endpoints)| endpoints.into_iter().map(move |entry| (policy, entry)))
+    .map(|(policy, (endpoint, reason))| Excluded {
+        port: owner.clone(),
+        policy,
+        endpoint,
+        reason,
+    })
 }
 
 fn skip_reason(spec: &ServiceSpec) -> Option<SkipReason> {

@@ -57,6 +57,7 @@ impl<D: Dataplane> Engine<D> {
         let network = ClusterNetwork {
             service_cidrs: config.service_cidrs.clone(),
             pod_cidrs: config.pod_cidrs.clone(),
+            node_pod_cidrs: BTreeSet::new(),
         };
         let desired = DesiredState::default();
         Self {
@@ -157,13 +158,14 @@ impl<D: Dataplane> Engine<D> {
                 configured.clone()
             }
         };
-        let pods = self.index.node().pod_cidrs.iter().copied().collect();
+        let pods: BTreeSet<_> = self.index.node().pod_cidrs.iter().copied().collect();
         let network = ClusterNetwork {
             service_cidrs: or(
                 &self.config.service_cidrs,
                 self.index.service_cidrs().clone(),
             ),
-            pod_cidrs: or(&self.config.pod_cidrs, pods),
+            pod_cidrs: or(&self.config.pod_cidrs, pods.clone()),
+            node_pod_cidrs: pods,
         };
         if network == self.network {
             return false;
@@ -221,10 +223,9 @@ impl<D: Dataplane> Engine<D> {
             return BTreeMap::new();
         };
         D::foreign(observed)
-            .iter()
             .filter_map(|vip| {
-                let server = self.desired.virtual_server(vip)?;
-                Some((*vip, (server.owner.service.clone(), server.kind)))
+                let server = self.desired.virtual_server(&vip)?;
+                Some((vip, (server.owner.service.clone(), server.kind)))
             })
             .collect()
     }

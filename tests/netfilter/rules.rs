@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use ipvs_agent::dataplane::ClusterNetwork;
 use ipvs_agent::dataplane::ipvs::sets::SetKind;
+use ipvs_agent::dataplane::ipvs::settings::NEAR_MARKS;
 use ipvs_agent::dataplane::ipvs::target::TargetBase;
 use ipvs_agent::dataplane::ipvs::{Settings, rules};
 use ipvs_agent::model::Family;
@@ -80,7 +81,8 @@ pub fn for_all_tables(test: impl Fn(Tables, &mut Iptables) + Sync) {
                 for set in SetKind::ALL {
                     let kind = match set {
                         SetKind::Hairpin => "hash:ip,port,ip",
-                        SetKind::Pods => "hash:net",
+                        SetKind::Pods | SetKind::NodePods | SetKind::Marks => "hash:net",
+                        SetKind::Sources => "hash:ip,port,net",
                         _ => "hash:ip,port",
                     };
                     let word = if family == Family::V6 {
@@ -88,7 +90,9 @@ pub fn for_all_tables(test: impl Fn(Tables, &mut Iptables) + Sync) {
                     } else {
                         "inet"
                     };
-                    let _ = writeln!(text, "create {} {kind} family {word}", set.name(family));
+                    let with = if set == SetKind::Near { " skbinfo" } else { "" };
+                    let name = set.name(family);
+                    let _ = writeln!(text, "create {name} {kind} family {word}{with}");
                 }
                 feed("ipset restore", &text);
                 hint(variant);
@@ -127,11 +131,13 @@ fn base() -> impl Strategy<Value = TargetBase> {
                 route_mark,
                 masquerade_mark,
                 masquerade_all,
+                near_marks: NEAR_MARKS & !(route_mark | masquerade_mark),
                 ..Settings::default()
             },
             network: ClusterNetwork {
                 service_cidrs: BTreeSet::new(),
                 pod_cidrs: pods.into_iter().map(|net| net.parse().unwrap()).collect(),
+                node_pod_cidrs: BTreeSet::new(),
             },
         }
     })
@@ -145,6 +151,7 @@ pub fn default_base() -> TargetBase {
         network: ClusterNetwork {
             service_cidrs: BTreeSet::new(),
             pod_cidrs: nets.map(|net| net.parse().unwrap()).into(),
+            node_pod_cidrs: BTreeSet::new(),
         },
     }
 }

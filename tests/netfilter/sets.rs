@@ -14,7 +14,13 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::namespace::{feed, in_namespace, run};
 
-const TYPES: [SetType; 3] = [SetType::HashIpPort, SetType::HashIpPortIp, SetType::HashNet];
+const TYPES: [SetType; 5] = [
+    SetType::HashIpPort,
+    SetType::HashIpPortSkbmark,
+    SetType::HashIpPortIp,
+    SetType::HashIpPortNet,
+    SetType::HashNet,
+];
 const MANY: u32 = 20_000;
 
 pub fn name(text: &str) -> SetName {
@@ -47,15 +53,26 @@ pub fn listed(set: &str, field: &str) -> String {
 }
 
 /// The entries of a set in the words of `ipset save`.
-fn saved(set: &str) -> BTreeSet<Entry> {
+fn saved(set: &str, set_type: SetType) -> BTreeSet<Entry> {
     let text = run(&format!("ipset save {set}"));
     let prefix = format!("add {set} ");
     let entries = text.lines().filter_map(|line| line.strip_prefix(&prefix));
-    entries.map(read).collect()
+    entries.map(|text| read(text, set_type)).collect()
 }
 
-/// `10.0.0.1,tcp:80`, `10.0.0.1,udp:53,10.0.0.2`, `10.0.0.0/8` or `10.0.0.1`.
-fn read(text: &str) -> Entry {
+/// `10.0.0.1,tcp:80`, the same with ` skbmark 0x1`, `10.0.0.1,udp:53,10.0.0.2`, the same with a
+/// length, `10.0.0.0/8` or `10.0.0.1`. A net that is one address has no
+/// length.
+fn read(text: &str, set_type: SetType) -> Entry {
+    let hex = |text: &str| u32::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
+    let net = |text: &str| {
+        text.parse()
+            .unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap()))
+    };
+    let (text, mark) = match text.split_once(" skbmark ") {
+        Some((text, mark)) => (text, hex(mark.trim_end_matches("/0xffffffff"))),
+        None => (text, 0),
+    };
     let parts: Vec<&str> = text.split(',').collect();
     let vip = |addr: &str, tuple: &str| {
         let (protocol, port) = tuple.split_once(':').unwrap();
@@ -65,16 +82,22 @@ fn read(text: &str) -> Entry {
             port: port.parse().unwrap(),
         }
     };
-    match parts[..] {
-        [addr, tuple] => Entry::IpPort(vip(addr, tuple)),
-        [addr, tuple, source] => Entry::IpPortIp {
+    match (set_type, &parts[..]) {
+        (SetType::HashIpPort, [addr, tuple]) => Entry::IpPort(vip(addr, tuple)),
+        (SetType::HashIpPortSkbmark, [addr, tuple]) => Entry::IpPortSkbmark {
+            vip: vip(addr, tuple),
+            mark,
+        },
+        (SetType::HashIpPortIp, [addr, tuple, source]) => Entry::IpPortIp {
             vip: vip(addr, tuple),
             source: source.parse().unwrap(),
         },
-        _ => Entry::Net(
-            text.parse()
-                .unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap())),
-        ),
+        (SetType::HashIpPortNet, [addr, tuple, source]) => Entry::IpPortNet {
+            vip: vip(addr, tuple),
+            net: net(source),
+        },
+        (SetType::HashNet, [addr]) => Entry::Net(net(addr)),
+        _ => panic!("{text} in a {set_type}"),
     }
 }
 
@@ -90,7 +113,9 @@ fn words(entry: &Entry) -> String {
     };
     match entry {
         Entry::IpPort(vip) => tuple(vip),
+        Entry::IpPortSkbmark { vip, mark } => format!("{} skbmark {mark:#x}", tuple(vip)),
         Entry::IpPortIp { vip, source } => format!("{},{source}", tuple(vip)),
+        Entry::IpPortNet { vip, net } => format!("{},{net}", tuple(vip)),
         Entry::Net(net) => format!("{}/{}", net.addr(), net.prefix_len()),
     }
 }
@@ -114,14 +139,20 @@ fn entry(set_type: SetType, family: Family) -> BoxedStrategy<Entry> {
             protocol,
             port,
         });
+    let net = (address(family), 1..=family.host_prefix())
+        .prop_map(|(addr, length)| IpNet::new(addr, length).unwrap().trunc());
     match set_type {
         SetType::HashIpPort => vip.prop_map(Entry::IpPort).boxed(),
         SetType::HashIpPortIp => (vip, address(family))
             .prop_map(|(vip, source)| Entry::IpPortIp { vip, source })
             .boxed(),
-        SetType::HashNet => (address(family), 1..=family.host_prefix())
-            .prop_map(|(addr, length)| Entry::Net(IpNet::new(addr, length).unwrap().trunc()))
+        SetType::HashIpPortSkbmark => (vip, 1_u32..)
+            .prop_map(|(vip, mark)| Entry::IpPortSkbmark { vip, mark })
             .boxed(),
+        SetType::HashIpPortNet => (vip, net)
+            .prop_map(|(vip, net)| Entry::IpPortNet { vip, net })
+            .boxed(),
+        SetType::HashNet => net.prop_map(Entry::Net).boxed(),
     }
 }
 
@@ -154,13 +185,16 @@ fn every_set_is_made_as_asked_and_listed_as_ipset_lists_it() {
     in_namespace(|| {
         let mut client = IpsetClient::open().unwrap();
         let mut expected = Vec::new();
-        for (set_type, type_name) in
-            TYPES
-                .into_iter()
-                .zip(["hash:ip,port", "hash:ip,port,ip", "hash:net"])
-        {
+        let type_names = [
+            "hash:ip,port",
+            "hash:ip,port",
+            "hash:ip,port,ip",
+            "hash:ip,port,net",
+            "hash:net",
+        ];
+        for (number, (set_type, type_name)) in TYPES.into_iter().zip(type_names).enumerate() {
             for (family, word) in [(Family::V4, "inet"), (Family::V6, "inet6")] {
-                let set = format!("IPVS-{word}-{}", type_name.replace([':', ','], "."));
+                let set = format!("IPVS-{word}-{number}");
                 let create = SetCommand::Create(spec(&set, set_type, family));
                 all_applied(client.batch(&[create]).unwrap());
                 assert_eq!(listed(&set, "Type"), type_name);
@@ -168,6 +202,8 @@ fn every_set_is_made_as_asked_and_listed_as_ipset_lists_it() {
                 assert!(header.contains(&format!("family {word} ")), "{header}");
                 assert!(header.contains("maxelem 1048576 "), "{header}");
                 assert!(!header.contains("timeout"), "{header}");
+                let marked = set_type == SetType::HashIpPortSkbmark;
+                assert_eq!(header.contains("skbinfo"), marked, "{header}");
                 if family == Family::V4 {
                     run(&format!(
                         "iptables -w -A INPUT -m set --match-set {set} src,src"
@@ -194,12 +230,15 @@ fn what_the_client_adds_and_deletes_ipset_saves() {
         let mut commands = vec![SetCommand::Create(spec("S", set_type, family))];
         commands.extend(entries.iter().map(|e| SetCommand::Add(name("S"), *e)));
         all_applied(client.batch(&commands).unwrap());
-        assert_eq!(saved("S"), entries);
+        assert_eq!(saved("S", set_type), entries);
 
         let gone = entries.iter().skip(keep);
         let commands: Vec<_> = gone.map(|e| SetCommand::Delete(name("S"), *e)).collect();
         all_applied(client.batch(&commands).unwrap());
-        assert_eq!(saved("S"), entries.into_iter().take(keep).collect());
+        assert_eq!(
+            saved("S", set_type),
+            entries.into_iter().take(keep).collect()
+        );
         all_applied(client.batch(&[SetCommand::Destroy(name("S"))]).unwrap());
         assert_eq!(run("ipset save"), "");
     });
@@ -213,7 +252,9 @@ fn what_ipset_restores_the_client_reads() {
         } else {
             "inet"
         };
-        let mut text = format!("create S {set_type} family {word}\ncreate OTHER hash:ip\n");
+        let marked = set_type == SetType::HashIpPortSkbmark;
+        let with = if marked { " skbinfo" } else { "" };
+        let mut text = format!("create S {set_type} family {word}{with}\ncreate OTHER hash:ip\n");
         text.push_str("add OTHER 192.0.2.77\n");
         for entry in &entries {
             let _ = writeln!(text, "add S {}", words(entry));
@@ -250,6 +291,11 @@ fn twenty_thousand_entries_are_all_there_and_all_go() {
                             vip,
                             source: vip.addr,
                         },
+                        SetType::HashIpPortSkbmark => Entry::IpPortSkbmark { vip, mark: 7 },
+                        SetType::HashIpPortNet => Entry::IpPortNet {
+                            vip,
+                            net: IpNet::from(vip.addr),
+                        },
                         SetType::HashNet => Entry::Net(IpNet::from(vip.addr)),
                     })
                     .collect();
@@ -261,7 +307,7 @@ fn twenty_thousand_entries_are_all_there_and_all_go() {
                 let read: BTreeSet<Entry> =
                     client.entries(&name("S")).unwrap().into_iter().collect();
                 assert!(read == entries.iter().copied().collect(), "dump and batch");
-                assert!(read == saved("S"), "dump and ipset save");
+                assert!(read == saved("S", set_type), "dump and ipset save");
 
                 let gone = entries.iter().map(|e| SetCommand::Delete(name("S"), *e));
                 all_applied(client.batch(&gone.collect::<Vec<_>>()).unwrap());
@@ -270,4 +316,28 @@ fn twenty_thousand_entries_are_all_there_and_all_go() {
             }
         });
     }
+}
+
+#[test]
+fn an_entry_added_again_with_another_mark_carries_that() {
+    in_namespace(|| {
+        let mut client = IpsetClient::open().unwrap();
+        let vip = VipPort {
+            addr: [192, 0, 2, 1].into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        let add = |mark| SetCommand::Add(name("S"), Entry::IpPortSkbmark { vip, mark });
+        let create = SetCommand::Create(spec("S", SetType::HashIpPortSkbmark, Family::V4));
+        all_applied(client.batch(&[create, add(1), add(0xfff0_0003)]).unwrap());
+        let text = run("ipset save S");
+        assert!(
+            text.contains("add S 192.0.2.1,tcp:80 skbmark 0xfff00003\n"),
+            "{text}"
+        );
+        // It is deleted by its tuple, whatever its mark.
+        let delete = SetCommand::Delete(name("S"), Entry::IpPortSkbmark { vip, mark: 1 });
+        all_applied(client.batch(&[delete]).unwrap());
+        assert_eq!(listed("S", "Number of entries"), "0");
+    });
 }

@@ -1,15 +1,28 @@
 //! Model ↔ `ipvs_sys`. Nothing else in the agent builds a kernel record.
 
-use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use ipvs_sys::{
     Destination, DestinationKey, ForwardMethod, SchedulerName, Service, ServiceFlags, ServiceKey,
 };
 
-use crate::model::{HostPort, Protocol, RealServerKey, Scheduler, VipPort, VirtualServer};
+use super::key::ServerKey;
+use crate::model::{Family, HostPort, Protocol, RealServerKey, Scheduler, VipPort, VirtualServer};
 
-/// The kernel's key of a tuple.
-pub fn service_key(vip: VipPort) -> ServiceKey {
+/// The kernel's key of a virtual server.
+pub fn service_key(key: ServerKey) -> ServiceKey {
+    let vip = match key {
+        ServerKey::Tuple(vip) => vip,
+        ServerKey::Mark { family, mark } => {
+            return ServiceKey::Mark {
+                family: match family {
+                    Family::V4 => ipvs_sys::Family::Inet,
+                    Family::V6 => ipvs_sys::Family::Inet6,
+                },
+                mark: NonZeroU32::new(mark).expect("marks begin at 1"),
+            };
+        }
+    };
     let protocol = match vip.protocol {
         Protocol::Tcp => ipvs_sys::Protocol::Tcp,
         Protocol::Udp => ipvs_sys::Protocol::Udp,
@@ -22,15 +35,22 @@ pub fn service_key(vip: VipPort) -> ServiceKey {
     }
 }
 
-/// The tuple of a kernel key; `None` for firewall marks and protocols that Services do not have.
-pub fn vip_port(key: &ServiceKey) -> Option<VipPort> {
-    let ServiceKey::Address {
-        protocol,
-        addr,
-        port,
-    } = *key
-    else {
-        return None;
+/// Ours of a kernel key; `None` for protocols that Services do not have.
+pub fn server_key(key: &ServiceKey) -> Option<ServerKey> {
+    let (protocol, addr, port) = match *key {
+        ServiceKey::Address {
+            protocol,
+            addr,
+            port,
+        } => (protocol, addr, port),
+        ServiceKey::Mark { family, mark } => {
+            let family = match family {
+                ipvs_sys::Family::Inet => Family::V4,
+                ipvs_sys::Family::Inet6 => Family::V6,
+            };
+            let mark = mark.get();
+            return Some(ServerKey::Mark { family, mark });
+        }
     };
     let protocol = match protocol {
         ipvs_sys::Protocol::Tcp => Protocol::Tcp,
@@ -38,25 +58,22 @@ pub fn vip_port(key: &ServiceKey) -> Option<VipPort> {
         ipvs_sys::Protocol::Sctp => Protocol::Sctp,
         _ => return None,
     };
-    Some(VipPort {
+    Some(ServerKey::Tuple(VipPort {
         addr,
         protocol,
         port,
-    })
+    }))
 }
 
 /// The kernel's record of a virtual server.
-pub fn service(vip: VipPort, server: &VirtualServer) -> Service {
-    let mut service = Service::new(service_key(vip), scheduler_name(&server.scheduler));
+pub fn service(key: ServerKey, server: &VirtualServer) -> Service {
+    let mut service = Service::new(service_key(key), scheduler_name(&server.scheduler));
     service.flags = scheduler_flags(&server.scheduler);
     if let Some(persistence) = server.persistence {
         service.flags |= ServiceFlags::PERSISTENT;
         service.timeout = persistence.timeout_seconds;
     }
-    service.netmask = match vip.addr {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
-    };
+    service.netmask = key.family().host_prefix();
     service
 }
 

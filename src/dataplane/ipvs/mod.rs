@@ -6,6 +6,7 @@
 //! node's own packets meet IPVS at LOCAL_OUT. `docs/design.md` tells why.
 //!
 //! * `settings` what an operator may choose: mark bits, table, masquerade
+//! * `key`, `marks` by what a virtual server is found; marks for clients on this node
 //! * `sets` the netfilter sets, and which of them a virtual server is in
 //! * `rules` the constant netfilter rules
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
@@ -16,6 +17,8 @@
 pub mod convert;
 pub mod drain;
 pub mod kernel;
+pub mod key;
+pub mod marks;
 pub mod observed;
 pub mod plan;
 pub mod rules;
@@ -29,6 +32,7 @@ pub mod target;
 mod tests;
 
 pub use kernel::IpvsDataplane;
+pub use key::ServerKey;
 pub use observed::Observed;
 pub use settings::Settings;
 pub use step::Step;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use ipvs_sys::Service;
 
-use super::sets::{Member, SetKind};
+use super::key::ServerKey;
+use super::sets::{Element, Member, SetKind};
 use super::step::Step;
 use crate::model::{Family, Moment, Protocol, RealServerKey, VipPort};
 use crate::netfilter::ObservedRules;
@@ -15,18 +16,18 @@ use crate::routing::PolicyRule;
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// Virtual servers that are ours.
-    pub virtual_servers: BTreeMap<VipPort, ObservedVirtualServer>,
-    /// Tuples at which somebody else's virtual server stands. Never touched.
-    pub foreign: BTreeSet<VipPort>,
+    pub virtual_servers: BTreeMap<ServerKey, ObservedVirtualServer>,
+    /// Where somebody else's virtual server stands. Never touched.
+    pub foreign: BTreeSet<ServerKey>,
     pub members: BTreeSet<Member>,
     /// Routes in our table.
     pub routes: BTreeSet<IpNet>,
     /// UDP tuples whose conntrack entries may lead to real servers that are gone.
     pub owed_flows: BTreeSet<VipPort>,
     /// Virtual servers of which nobody knows whether they came into being.
-    pub uncertain: BTreeSet<VipPort>,
+    pub uncertain: BTreeSet<ServerKey>,
     pub base: Base,
-    draining: BTreeSet<VipPort>,
+    draining: BTreeSet<ServerKey>,
     real_server_count: usize,
 }
 
@@ -94,6 +95,12 @@ impl Observed {
                 self.base.policy_rules.remove(&(*family, *rule));
             }
             Step::AddMember(member) => {
+                // A tuple carries one mark: the new one takes the place of another.
+                if let Element::Near { vip, .. } = member.element {
+                    for old in self.near(vip) {
+                        self.members.remove(&old);
+                    }
+                }
                 self.members.insert(*member);
             }
             Step::DelMember(member) => {
@@ -108,41 +115,41 @@ impl Observed {
             Step::DelStrayRoute { table, net } => {
                 self.base.stray_routes.remove(&(*table, *net));
             }
-            Step::AddVirtualServer(vip, service) => {
-                self.owe_flows(vip);
-                let server = ObservedVirtualServer {
+            Step::AddVirtualServer(server, service) => {
+                self.owe_flows(server);
+                let made = ObservedVirtualServer {
                     service: service.clone(),
                     real_servers: BTreeMap::new(),
                 };
-                self.virtual_servers.insert(*vip, server);
+                self.virtual_servers.insert(*server, made);
             }
-            Step::SetVirtualServer(vip, service) => {
-                if let Some(server) = self.virtual_servers.get_mut(vip) {
-                    server.service = service.clone();
+            Step::SetVirtualServer(server, service) => {
+                if let Some(have) = self.virtual_servers.get_mut(server) {
+                    have.service = service.clone();
                 }
             }
-            Step::DelVirtualServer(vip) => {
-                self.owe_flows(vip);
-                let gone = self.virtual_servers.remove(vip);
+            Step::DelVirtualServer(server) => {
+                self.owe_flows(server);
+                let gone = self.virtual_servers.remove(server);
                 self.real_server_count -= gone.map_or(0, |server| server.real_servers.len());
-                self.draining.remove(vip);
+                self.draining.remove(server);
             }
-            Step::AddRealServer(vip, key, weight) | Step::SetRealServer(vip, key, weight) => {
+            Step::AddRealServer(server, key, weight) | Step::SetRealServer(server, key, weight) => {
                 let real = ObservedRealServer {
                     weight: *weight,
                     masquerade: true,
                     draining: None,
                 };
-                self.change_real_servers(vip, |servers| {
+                self.change_real_servers(server, |servers| {
                     servers.insert(*key, real);
                 });
             }
             Step::DrainRealServer {
-                vip,
+                server,
                 real_server,
                 listed,
             } => {
-                self.change_real_servers(vip, |servers| {
+                self.change_real_servers(server, |servers| {
                     if let Some(real) = servers.get_mut(real_server) {
                         real.weight = 0;
                         let draining = real.draining.get_or_insert_default();
@@ -150,9 +157,9 @@ impl Observed {
                     }
                 });
             }
-            Step::DelRealServer(vip, key) => {
-                self.owe_flows(vip);
-                self.change_real_servers(vip, |servers| {
+            Step::DelRealServer(server, key) => {
+                self.owe_flows(server);
+                self.change_real_servers(server, |servers| {
                     servers.remove(key);
                 });
             }
@@ -165,22 +172,32 @@ impl Observed {
     /// Owes the flows of all UDP tuples that are ours, or were until their virtual server went: an
     /// earlier run may have died before it paid.
     pub fn owe_all_flows(&mut self) {
-        let owned = self.members.iter().filter(|m| m.set == SetKind::Owned);
-        let tuples = owned
-            .filter_map(Member::vip)
-            .chain(self.virtual_servers.keys().copied());
+        let served = |member: &&Member| matches!(member.set, SetKind::Owned | SetKind::Near);
+        let marked = self.members.iter().filter(served).filter_map(Member::vip);
+        let tuples = marked.chain(self.virtual_servers.keys().filter_map(ServerKey::tuple));
         self.owed_flows = tuples.filter(|vip| vip.protocol == Protocol::Udp).collect();
     }
 
-    /// Notes that flows of a UDP tuple may lead elsewhere than its real servers are now.
-    fn owe_flows(&mut self, vip: &VipPort) {
-        if vip.protocol == Protocol::Udp {
-            self.owed_flows.insert(*vip);
-        }
+    /// Notes that flows of a UDP tuple may lead elsewhere than its real servers are now. Those of a
+    /// virtual server by mark are noted when they are planned: only the plan knows its tuples.
+    fn owe_flows(&mut self, server: &ServerKey) {
+        let tuple = server.tuple();
+        let udp = tuple.filter(|vip| vip.protocol == Protocol::Udp);
+        self.owed_flows.extend(udp);
+    }
+
+    /// The entries that give a tuple's packets a mark; at most one.
+    fn near(&self, vip: VipPort) -> Vec<Member> {
+        let entry = |mark| Member {
+            set: SetKind::Near,
+            element: Element::Near { vip, mark },
+        };
+        let entries = self.members.range(entry(0)..=entry(u32::MAX));
+        entries.copied().collect()
     }
 
     /// Virtual servers with a draining real server.
-    pub fn draining(&self) -> &BTreeSet<VipPort> {
+    pub fn draining(&self) -> &BTreeSet<ServerKey> {
         &self.draining
     }
 
@@ -190,33 +207,33 @@ impl Observed {
     }
 
     /// Puts a virtual server in as it was read, in place of what was known of it.
-    pub fn put_virtual_server(&mut self, vip: VipPort, server: ObservedVirtualServer) {
+    pub fn put_virtual_server(&mut self, key: ServerKey, server: ObservedVirtualServer) {
         self.real_server_count += server.real_servers.len();
         let drains = server.drains();
-        let previous = self.virtual_servers.insert(vip, server);
+        let previous = self.virtual_servers.insert(key, server);
         self.real_server_count -= previous.map_or(0, |server| server.real_servers.len());
         if drains {
-            self.draining.insert(vip);
+            self.draining.insert(key);
         } else {
-            self.draining.remove(&vip);
+            self.draining.remove(&key);
         }
     }
 
     fn change_real_servers(
         &mut self,
-        vip: &VipPort,
+        key: &ServerKey,
         change: impl FnOnce(&mut BTreeMap<RealServerKey, ObservedRealServer>),
     ) {
-        let Some(server) = self.virtual_servers.get_mut(vip) else {
+        let Some(server) = self.virtual_servers.get_mut(key) else {
             return;
         };
         self.real_server_count -= server.real_servers.len();
         change(&mut server.real_servers);
         self.real_server_count += server.real_servers.len();
         if server.drains() {
-            self.draining.insert(*vip);
+            self.draining.insert(*key);
         } else {
-            self.draining.remove(vip);
+            self.draining.remove(key);
         }
     }
 }

@@ -9,12 +9,16 @@ use ipnet::IpNet;
 
 use super::convert;
 use super::drain::{Fate, fate};
+use super::key::ServerKey;
 use super::observed::Observed;
 use super::sets::{Element, Member, SetKind, has_serving};
 use super::step::Step;
 use super::target::{Scope, Target};
 use super::{rules, sysctl};
-use crate::model::{Family, HostPort, Moment, Protocol, VipPort, VirtualServer};
+use crate::model::{
+    Family, HostPort, Moment, Protocol, RealServer, RealServerKey, RealServers, VipPort,
+    VirtualServer,
+};
 use crate::resolve::DesiredState;
 
 /// The steps from `observed` to `desired` within `scope`, make before break.
@@ -34,18 +38,18 @@ pub fn plan(
         // What all Services stand on belongs to the base too.
         let network = target.base.iter().map(|base| &base.network);
         routes.extend(network.flat_map(|network| &network.service_cidrs));
-        let pods = target.members.keys().filter(|m| m.set == SetKind::Pods);
+        let of_pods = |m: &&Member| matches!(m.set, SetKind::Pods | SetKind::NodePods);
+        let pods = target.members.keys().filter(of_pods);
         members.extend(pods);
     }
     // A tuple where a foreign virtual server stands must not be ours, nor go on being so after it
     // was found to be theirs.
-    let is_theirs = |vip: &VipPort| observed.foreign.contains(vip);
-    for &vip in scope.vips.iter().filter(|vip| is_theirs(vip)) {
-        let element = Element::VipPort(vip);
-        members.extend(SetKind::ALL.map(|set| Member { set, element }));
+    let is_theirs = |server: &ServerKey| observed.foreign.contains(server);
+    for server in scope.servers.iter().filter(|server| is_theirs(server)) {
+        members.extend(entries_about(*server, target));
     }
     for member in members {
-        let theirs = member.vip().is_some_and(|vip| is_theirs(&vip));
+        let theirs = member.server().is_some_and(|server| is_theirs(&server));
         let possible = families.contains(&member.element.family()) && !theirs;
         let wanted = possible && target.members.contains_key(&member);
         match (wanted, observed.members.contains(&member)) {
@@ -54,6 +58,7 @@ pub fn plan(
             _ => {}
         }
     }
+    keep_replaced(&mut steps);
     for net in routes {
         let possible = families.contains(&Family::of(net.addr()));
         match (
@@ -65,11 +70,18 @@ pub fn plan(
             _ => {}
         }
     }
-    for &vip in scope.vips.iter().filter(|vip| !is_theirs(vip)) {
-        let possible = families.contains(&vip.family());
-        let want = desired.virtual_server(&vip).filter(|_| possible);
-        virtual_server(vip, want, observed, target, now, &mut steps);
+    for &server in scope.servers.iter().filter(|server| !is_theirs(server)) {
+        let possible = families.contains(&server.family());
+        let want = match &server {
+            ServerKey::Tuple(vip) => desired.virtual_server(vip),
+            ServerKey::Mark { .. } => target.near(&server).map(|near| &near.server),
+        };
+        let want = want.filter(|_| possible);
+        if virtual_server(server, want, observed, target, now, &mut steps) {
+            steps.extend(forget_flows(server, desired, target, observed));
+        }
     }
+    forget_once(&mut steps);
     release_late(&mut steps, target, observed);
     steps.sort_by_key(Step::phase);
     steps
@@ -108,113 +120,193 @@ fn base(target: &Target, observed: &Observed, steps: &mut Vec<Step>) {
     steps.extend(stray.map(|&(table, net)| Step::DelStrayRoute { table, net }));
 }
 
-/// One virtual server and its real servers.
+/// The entries that may exist about a virtual server which is not ours.
+fn entries_about(server: ServerKey, target: &Target) -> BTreeSet<Member> {
+    match server {
+        ServerKey::Tuple(vip) => {
+            let element = Element::VipPort(vip);
+            SetKind::ALL.map(|set| Member { set, element }).into()
+        }
+        ServerKey::Mark { mark, .. } => {
+            let near = target.near(&server).into_iter();
+            let tuples = near.flat_map(|near| near.tuples.iter());
+            let entries = tuples.map(|&vip| Member {
+                set: SetKind::Near,
+                element: Element::Near { vip, mark },
+            });
+            entries.chain([Member::ownership(server)]).collect()
+        }
+    }
+}
+
+/// A tuple's new mark takes the place of the old one, which is not deleted: that would delete the
+/// new one with it.
+fn keep_replaced(steps: &mut Vec<Step>) {
+    let near = |member: &Member| {
+        (member.set == SetKind::Near)
+            .then(|| member.vip())
+            .flatten()
+    };
+    let added: BTreeSet<VipPort> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::AddMember(member) => near(member),
+            _ => None,
+        })
+        .collect();
+    steps.retain(|step| match step {
+        Step::DelMember(member) => near(member).is_none_or(|vip| !added.contains(&vip)),
+        _ => true,
+    });
+}
+
+/// One virtual server and its real servers. True if flows to it may lead to a real server that is
+/// gone.
 fn virtual_server(
-    vip: VipPort,
+    key: ServerKey,
     want: Option<&VirtualServer>,
     observed: &Observed,
     target: &Target,
     now: Moment,
     steps: &mut Vec<Step>,
-) {
+) -> bool {
     let timeout = target
         .base
         .as_ref()
         .map_or_else(Default::default, |base| base.settings.drain_timeout);
-    let have = observed.virtual_servers.get(&vip);
-    let mut moved_flows = observed.owed_flows.contains(&vip);
+    let have = observed.virtual_servers.get(&key);
+    let mut moved_flows = key
+        .tuple()
+        .is_some_and(|vip| observed.owed_flows.contains(&vip));
     match (want, have) {
         (None, None) => {}
         (None, Some(_)) => {
-            steps.push(Step::DelVirtualServer(vip));
+            steps.push(Step::DelVirtualServer(key));
             moved_flows = true;
         }
         // Without a real server the kernel would answer with an ICMP error, late for TCP
         // clients; the set of refused tuples does it better.
-        (Some(want), None) if !has_serving(want) => {}
+        (Some(want), None) if !has_serving(&want.real_servers) => {}
         (Some(want), None) => {
-            steps.push(Step::AddVirtualServer(vip, convert::service(vip, want)));
-            for (key, real) in want.real_servers.iter().filter(|(_, real)| !real.draining) {
-                steps.push(Step::AddRealServer(vip, *key, real.weight));
+            steps.push(Step::AddVirtualServer(key, convert::service(key, want)));
+            for (real, server) in serving(&want.real_servers) {
+                steps.push(Step::AddRealServer(key, *real, server.weight));
             }
             moved_flows = true;
         }
         (Some(want), Some(have)) => {
-            for (key, real) in want.real_servers.iter().filter(|(_, real)| !real.draining) {
-                match have.real_servers.get(key) {
-                    None => steps.push(Step::AddRealServer(vip, *key, real.weight)),
+            for (real, server) in serving(&want.real_servers) {
+                match have.real_servers.get(real) {
+                    None => steps.push(Step::AddRealServer(key, *real, server.weight)),
                     Some(old)
-                        if old.weight != real.weight
+                        if old.weight != server.weight
                             || old.draining.is_some()
                             || !old.masquerade =>
                     {
-                        steps.push(Step::SetRealServer(vip, *key, real.weight));
+                        steps.push(Step::SetRealServer(key, *real, server.weight));
                     }
                     Some(_) => {}
                 }
             }
             let mut left = have.real_servers.len();
-            for (key, real) in &have.real_servers {
-                let wanted = want.real_servers.get(key);
+            for (real, server) in &have.real_servers {
+                let wanted = want.real_servers.get(real);
                 if wanted.is_some_and(|real| !real.draining) {
                     continue;
                 }
-                match fate(vip.protocol, real, wanted.is_some(), now, timeout) {
+                let protocol = want.owner.protocol;
+                match fate(protocol, server, wanted.is_some(), now, timeout) {
                     Fate::Keep => {}
                     Fate::Drain => steps.push(Step::DrainRealServer {
-                        vip,
-                        real_server: *key,
+                        server: key,
+                        real_server: *real,
                         listed: wanted.is_some(),
                     }),
                     Fate::Delete => {
-                        steps.push(Step::DelRealServer(vip, *key));
+                        steps.push(Step::DelRealServer(key, *real));
                         moved_flows = true;
                         left -= 1;
                     }
                 }
             }
-            let service = convert::service(vip, want);
-            if left == 0 && !has_serving(want) {
-                steps.push(Step::DelVirtualServer(vip));
+            let service = convert::service(key, want);
+            if left == 0 && !has_serving(&want.real_servers) {
+                steps.push(Step::DelVirtualServer(key));
             } else if service != have.service {
-                steps.push(Step::SetVirtualServer(vip, service));
+                steps.push(Step::SetVirtualServer(key, service));
             }
         }
     }
-    if moved_flows && vip.protocol == Protocol::Udp {
-        let keep: BTreeSet<HostPort> = want
-            .into_iter()
-            .flat_map(|server| server.real_servers.iter())
-            .filter(|(_, real)| !real.draining)
-            .map(|(key, _)| *key)
-            .collect();
-        steps.push(Step::ForgetFlows { vip, keep });
-    }
+    moved_flows
 }
 
-/// A tuple stays ours for as long as its virtual server is there: its entry in the set of owned
-/// ones goes only in a plan that also removes the virtual server.
+fn serving(real_servers: &RealServers) -> impl Iterator<Item = (&RealServerKey, &RealServer)> {
+    real_servers.iter().filter(|(_, real)| !real.draining)
+}
+
+/// What makes the UDP flows of a virtual server's tuples find its real servers of today. Those that
+/// either kind of client may have been led to stay.
+fn forget_flows(
+    server: ServerKey,
+    desired: &DesiredState,
+    target: &Target,
+    observed: &Observed,
+) -> Vec<Step> {
+    let tuples = match server {
+        ServerKey::Tuple(vip) => BTreeSet::from([vip]),
+        ServerKey::Mark { .. } => match target.near(&server) {
+            Some(near) => near.tuples.clone(),
+            None => BTreeSet::new(),
+        },
+    };
+    let udp = tuples
+        .into_iter()
+        .filter(|vip| vip.protocol == Protocol::Udp);
+    udp.map(|vip| {
+        let want = desired.virtual_server(&vip);
+        let sets = want.map(|want| [Some(&want.real_servers), want.near.as_ref()]);
+        let keep: BTreeSet<HostPort> = sets
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flat_map(serving)
+            .map(|(real, _)| *real)
+            .collect();
+        Step::ForgetFlows { vip, keep }
+    })
+    .filter(|_| !observed.foreign.contains(&server))
+    .collect()
+}
+
+/// A tuple whose virtual server changed beside the one by mark needs its flows forgotten once.
+fn forget_once(steps: &mut Vec<Step>) {
+    let mut met = BTreeSet::new();
+    steps.retain(|step| match step {
+        Step::ForgetFlows { vip, .. } => met.insert(*vip),
+        _ => true,
+    });
+}
+
+/// A virtual server stays ours for as long as it is there: the entry that says so goes only in a
+/// plan that also removes the virtual server.
 fn release_late(steps: &mut Vec<Step>, target: &Target, observed: &Observed) {
-    let removed: BTreeSet<VipPort> = steps
+    let removed: BTreeSet<ServerKey> = steps
         .iter()
         .filter_map(|step| match step {
-            Step::DelVirtualServer(vip) => Some(*vip),
+            Step::DelVirtualServer(server) => Some(*server),
             _ => None,
         })
         .collect();
     let mut released: BTreeSet<Member> = removed
         .iter()
-        .map(|vip| Member {
-            set: SetKind::Owned,
-            element: Element::VipPort(*vip),
-        })
+        .map(|server| Member::ownership(*server))
         .filter(|member| !target.members.contains_key(member) && observed.members.contains(member))
         .collect();
     steps.retain(|step| match step {
-        Step::DelMember(member) if member.set == SetKind::Owned => {
+        Step::DelMember(member) if member.is_ownership() => {
             released.remove(member);
-            member.vip().is_none_or(|vip| {
-                removed.contains(&vip) || !observed.virtual_servers.contains_key(&vip)
+            member.server().is_none_or(|server| {
+                removed.contains(&server) || !observed.virtual_servers.contains_key(&server)
             })
         }
         _ => true,

@@ -26,105 +26,234 @@ pub fn plan(wanted: Option<&TargetBase>, family: Family, observed: &ObservedRule
 
 /// All chains of a family.
 pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
-    let route = base.settings.route_mark;
-    let masquerade = base.settings.masquerade_mark;
-    let set = |kind: SetKind, direction| Match::Set {
-        name: kind.name(family),
-        direction,
-        negated: false,
-    };
-    let marked = |bit| Match::Mark {
-        value: bit,
-        mask: bit,
-    };
-    let mark = |bit| Target::Mark {
-        value: bit,
-        mask: bit,
-    };
-    let unmark = |bit| Target::Mark {
-        value: 0,
-        mask: bit,
-    };
-    let own = || set(SetKind::Owned, "dst,dst");
-    let not_external = Match::Set {
-        name: SetKind::External.name(family),
-        direction: "dst,dst",
-        negated: true,
-    };
+    let words = Words { base, family };
+    [
+        routing(&words),
+        choosing(&words),
+        masquerading(&words),
+        filtering(&words),
+    ]
+    .concat()
+}
 
-    let mut choose = vec![Rule::new(
-        [set(SetKind::External, "dst,dst")],
-        mark(masquerade),
-    )];
-    match base.settings.cluster_masquerade(&base.network, family) {
-        ClusterMasquerade::Never => {}
-        ClusterMasquerade::All => choose.push(Rule::new([], mark(masquerade))),
-        ClusterMasquerade::UnlessFromPod => {
-            let foreign = Match::Set {
-                name: SetKind::Pods.name(family),
-                direction: "src",
-                negated: true,
-            };
-            choose.push(Rule::new([foreign], mark(masquerade)));
+/// What rules are made of.
+struct Words<'a> {
+    base: &'a TargetBase,
+    family: Family,
+}
+
+impl Words<'_> {
+    fn set(&self, kind: SetKind, direction: &'static str, negated: bool) -> Match {
+        Match::Set {
+            name: kind.name(self.family),
+            direction,
+            negated,
         }
     }
-    let to_choice = || {
-        Rule::new(
-            [Match::FirstPacket, own()],
-            Target::Jump("IPVS-AGENT-CHOOSE"),
-        )
-    };
-    let refuse = || {
-        Rule::new(
-            [set(SetKind::Refused, "dst,dst"), Match::State("NEW")],
-            Target::Jump("IPVS-AGENT-REFUSE"),
-        )
-    };
-    let unreachable = match family {
-        Family::V4 => "icmp-port-unreachable",
-        Family::V6 => "icmp6-port-unreachable",
-    };
-    let chain = |table, name, hook, rules| Chain {
+
+    /// The packet's destination is in a set of tuples.
+    fn to(&self, kind: SetKind) -> Match {
+        self.set(kind, "dst,dst", false)
+    }
+
+    fn not_to(&self, kind: SetKind) -> Match {
+        self.set(kind, "dst,dst", true)
+    }
+
+    fn pod_of_this_node(&self) -> Match {
+        self.set(SetKind::NodePods, "src", false)
+    }
+
+    fn no_pod(&self) -> Match {
+        self.set(SetKind::Pods, "src", true)
+    }
+
+    /// Carries a mark of clients on this node.
+    fn is_near(&self, negated: bool) -> Match {
+        Match::Mark {
+            value: 0,
+            mask: self.base.settings.near_marks,
+            negated: !negated,
+        }
+    }
+
+    fn mark_near(&self) -> Target {
+        Target::MarkFrom(SetKind::Near.name(self.family))
+    }
+}
+
+fn marked(bit: u32) -> Match {
+    Match::Mark {
+        value: bit,
+        mask: bit,
+        negated: false,
+    }
+}
+
+fn mark(bit: u32) -> Target {
+    Target::Mark {
+        value: bit,
+        mask: bit,
+    }
+}
+
+fn unmark(bits: u32) -> Target {
+    Target::Mark {
+        value: 0,
+        mask: bits,
+    }
+}
+
+fn chain(
+    table: Table,
+    name: &'static str,
+    hook: Option<&'static str>,
+    rules: impl Into<Vec<Rule>>,
+) -> Chain {
+    Chain {
         table,
         name,
         hook,
-        rules,
+        rules: rules.into(),
+    }
+}
+
+/// Who may come, and what comes to IPVS. In raw and not in mangle: a network plugin that keeps its
+/// rules first there and accepts what is established (Calico) would leave all but the first packet
+/// of a connection unmarked.
+fn routing(words: &Words<'_>) -> Vec<Chain> {
+    let sources = || {
+        Rule::new(
+            [words.to(SetKind::Ranged)],
+            Target::Jump("IPVS-AGENT-SOURCES"),
+        )
     };
+    let permitted = words.set(SetKind::Sources, "dst,dst,src", false);
     vec![
-        // Not in mangle: a network plugin that keeps its rules first there and accepts what is
-        // established (Calico) would leave all but the first packet of a connection unmarked.
         chain(
             Table::Raw,
             "IPVS-AGENT-ROUTE",
             Some("PREROUTING"),
-            vec![Rule::new([set(SetKind::Live, "dst,dst")], mark(route))],
+            [
+                sources(),
+                Rule::new(
+                    [words.to(SetKind::Live)],
+                    mark(words.base.settings.route_mark),
+                ),
+            ],
         ),
+        chain(Table::Raw, "IPVS-AGENT-OUTPUT", Some("OUTPUT"), [sources()]),
+        chain(
+            Table::Raw,
+            "IPVS-AGENT-SOURCES",
+            None,
+            [
+                Rule::new([permitted], Target::Return),
+                Rule::new([], Target::Drop),
+            ],
+        ),
+    ]
+}
+
+/// Which virtual server a packet is led to, and whether its connection is masqueraded.
+fn choosing(words: &Words<'_>) -> Vec<Chain> {
+    let settings = &words.base.settings;
+    let (route, masquerade, near) = (
+        settings.route_mark,
+        settings.masquerade_mark,
+        settings.near_marks,
+    );
+    let to_choice = || {
+        Rule::new(
+            [Match::FirstPacket, words.to(SetKind::Owned)],
+            Target::Jump("IPVS-AGENT-CHOOSE"),
+        )
+    };
+    // Under a `Local` policy: clients of the node itself and of other nodes see the endpoint's
+    // answers come back the way that their packets went, so only what IPVS leads elsewhere on behalf
+    // of this node is masqueraded (`IPVS-AGENT-NEAR`).
+    let mut choose = vec![
+        Rule::new([words.to(SetKind::External)], mark(masquerade)),
+        Rule::new([words.to(SetKind::Near)], Target::Return),
+    ];
+    match settings.cluster_masquerade(&words.base.network, words.family) {
+        ClusterMasquerade::Never => {}
+        ClusterMasquerade::All => choose.push(Rule::new([], mark(masquerade))),
+        ClusterMasquerade::UnlessFromPod => {
+            choose.push(Rule::new([words.no_pod()], mark(masquerade)));
+        }
+    }
+    vec![
         // The bit goes before IPVS runs: with it, the routing of the packet after NAT would
         // find the VIPs' table again.
         chain(
             Table::Mangle,
             "IPVS-AGENT-INPUT",
             Some("INPUT"),
-            vec![Rule::new([marked(route)], unmark(route)), to_choice()],
+            [
+                Rule::new([marked(route)], unmark(route)),
+                Rule::new(
+                    [words.to(SetKind::Near), words.pod_of_this_node()],
+                    words.mark_near(),
+                ),
+                Rule::new(
+                    [words.to(SetKind::Near), words.pod_of_this_node()],
+                    Target::Return,
+                ),
+                to_choice(),
+            ],
         ),
         chain(
             Table::Mangle,
             "IPVS-AGENT-OUTPUT",
             Some("OUTPUT"),
-            vec![to_choice()],
+            [
+                Rule::new(
+                    [Match::Ipvs, words.is_near(false)],
+                    Target::Jump("IPVS-AGENT-NEAR"),
+                ),
+                Rule::new([words.to(SetKind::Near)], words.mark_near()),
+                Rule::new([words.to(SetKind::Near)], Target::Return),
+                to_choice(),
+            ],
+        ),
+        // IPVS is done with the mark.
+        chain(
+            Table::Mangle,
+            "IPVS-AGENT-NEAR",
+            None,
+            [
+                Rule::new(
+                    [Match::FromThisNode],
+                    Target::Mark {
+                        value: masquerade,
+                        mask: near | masquerade,
+                    },
+                ),
+                Rule::new([], unmark(near)),
+            ],
         ),
         chain(Table::Mangle, "IPVS-AGENT-CHOOSE", None, choose),
+    ]
+}
+
+fn masquerading(words: &Words<'_>) -> Vec<Chain> {
+    let masquerade = words.base.settings.masquerade_mark;
+    vec![
         chain(
             Table::Nat,
             "IPVS-AGENT-SNAT",
             Some("POSTROUTING"),
-            vec![
+            [
                 Rule::new(
                     [marked(masquerade), Match::Ipvs],
                     Target::Jump("IPVS-AGENT-MASQ"),
                 ),
                 Rule::new(
-                    [Match::Ipvs, set(SetKind::Hairpin, "dst,dst,src")],
+                    [
+                        Match::Ipvs,
+                        words.set(SetKind::Hairpin, "dst,dst,src", false),
+                    ],
                     Target::Masquerade,
                 ),
             ],
@@ -134,11 +263,30 @@ pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
             Table::Nat,
             "IPVS-AGENT-MASQ",
             None,
-            vec![
+            [
                 Rule::new([], unmark(masquerade)),
                 Rule::new([], Target::Masquerade),
             ],
         ),
+    ]
+}
+
+fn filtering(words: &Words<'_>) -> Vec<Chain> {
+    let refuse = || {
+        Rule::new(
+            [words.to(SetKind::Refused), Match::State("NEW")],
+            Target::Jump("IPVS-AGENT-REFUSE"),
+        )
+    };
+    let dropped = || [words.to(SetKind::Dropped), Match::State("NEW")];
+    let drop = || Rule::new(dropped(), Target::Drop);
+    let mut drop_from_elsewhere = Rule::new(dropped(), Target::Drop);
+    drop_from_elsewhere.matches.push(words.is_near(true));
+    let unreachable = match words.family {
+        Family::V4 => "icmp-port-unreachable",
+        Family::V6 => "icmp6-port-unreachable",
+    };
+    vec![
         // A node whose policy is DROP must still let its cluster IPs through, which are no part of
         // the node as its firewall knows it. NodePorts and external addresses are, and stay what
         // the firewall makes of them.
@@ -146,20 +294,32 @@ pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
             Table::Filter,
             "IPVS-AGENT-INPUT",
             Some("INPUT"),
-            vec![refuse(), Rule::new([own(), not_external], Target::Accept)],
+            [
+                refuse(),
+                drop_from_elsewhere,
+                Rule::new(
+                    [
+                        words.to(SetKind::Owned),
+                        words.not_to(SetKind::External),
+                        words.not_to(SetKind::Near),
+                    ],
+                    Target::Accept,
+                ),
+            ],
         ),
         chain(
             Table::Filter,
             "IPVS-AGENT-OUTPUT",
             Some("OUTPUT"),
-            vec![refuse()],
+            [refuse(), drop()],
         ),
         chain(
             Table::Filter,
             "IPVS-AGENT-FORWARD",
             Some("FORWARD"),
-            vec![
+            [
                 refuse(),
+                drop(),
                 Rule::new([Match::State("RELATED,ESTABLISHED")], Target::Accept),
             ],
         ),
@@ -168,7 +328,7 @@ pub fn chains(base: &TargetBase, family: Family) -> Vec<Chain> {
             Table::Filter,
             "IPVS-AGENT-REFUSE",
             None,
-            vec![
+            [
                 Rule::new([Match::Tcp], Target::Reject("tcp-reset")),
                 Rule::new([], Target::Reject(unreachable)),
             ],

@@ -1,11 +1,15 @@
 //! The netfilter sets: constant rules ask them, a change of a Service changes only them.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::model::{Family, Protocol, RealServerKey, VipKind, VipPort, VirtualServer};
+use super::key::ServerKey;
+use crate::model::{
+    Family, Protocol, RealServerKey, RealServers, Unserved, VipKind, VipPort, VirtualServer,
+};
 use crate::netfilter::ipset::SetType;
 
 /// Elements that a set may hold; the kernel's default of 65,536 is too few for large clusters.
@@ -17,34 +21,55 @@ pub enum SetKind {
     /// Every virtual server that is ours. Written before it and removed after it, so that
     /// ownership is known from the kernel whatever moment the agent dies at.
     Owned,
-    /// Traffic to these is always masqueraded: NodePorts, external and LoadBalancer IPs.
+    /// The marks by which virtual servers of ours are found. Written and removed as `Owned` is.
+    Marks,
+    /// Traffic to these is always masqueraded: NodePorts, external and LoadBalancer IPs, unless
+    /// their traffic policy is `Local`.
     External,
     /// (real server, port, source): a pod that reaches itself through its Service.
     Hairpin,
-    /// Sources that are local pods.
+    /// Sources that are pods.
     Pods,
+    /// Sources that are pods of this node, whose answers come back through it.
+    NodePods,
+    /// Tuples that only some sources may reach.
+    Ranged,
+    /// The sources that may.
+    Sources,
     /// No endpoint: new connections are refused.
     Refused,
+    /// Endpoints, but none that the traffic policy permits: new connections get no answer.
+    Dropped,
     /// Packets to these are routed to IPVS. An entry here is what makes a VIP live.
     Live,
+    /// Clients on this node get the mark that an entry carries, and by it all endpoints.
+    Near,
 }
 
 impl SetKind {
     /// All sets, in the order in which an added virtual server enters them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::Owned,
+        Self::Marks,
         Self::External,
         Self::Hairpin,
         Self::Pods,
+        Self::NodePods,
+        Self::Ranged,
+        Self::Sources,
         Self::Refused,
+        Self::Dropped,
         Self::Live,
+        Self::Near,
     ];
 
     /// What its elements are.
     pub fn set_type(self) -> SetType {
         match self {
             Self::Hairpin => SetType::HashIpPortIp,
-            Self::Pods => SetType::HashNet,
+            Self::Pods | Self::NodePods | Self::Marks => SetType::HashNet,
+            Self::Sources => SetType::HashIpPortNet,
+            Self::Near => SetType::HashIpPortSkbmark,
             _ => SetType::HashIpPort,
         }
     }
@@ -66,11 +91,17 @@ impl fmt::Display for SetKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Owned => "OWNED",
+            Self::Marks => "MARKS",
             Self::External => "EXTERNAL",
             Self::Hairpin => "HAIRPIN",
             Self::Pods => "PODS",
+            Self::NodePods => "NODE-PODS",
+            Self::Ranged => "RANGED",
+            Self::Sources => "SOURCES",
             Self::Refused => "REFUSED",
+            Self::Dropped => "DROPPED",
             Self::Live => "LIVE",
+            Self::Near => "NEAR",
         })
     }
 }
@@ -82,14 +113,34 @@ pub enum Element {
     /// A real server's tuple with the address that it reaches itself from: its own.
     Hairpin(VipPort),
     Net(IpNet),
+    /// A source that may reach a tuple.
+    Source {
+        vip: VipPort,
+        net: IpNet,
+    },
+    /// A tuple with the mark that its packets get.
+    Near {
+        vip: VipPort,
+        mark: u32,
+    },
+    /// A mark alone. Written as the address of the same number: `hash:ip,mark` is a set type that not
+    /// every kernel has.
+    Mark {
+        family: Family,
+        mark: u32,
+    },
 }
 
 impl Element {
     /// The family whose set the element belongs to.
     pub fn family(&self) -> Family {
         match self {
-            Self::VipPort(vip) | Self::Hairpin(vip) => vip.family(),
+            Self::VipPort(vip)
+            | Self::Hairpin(vip)
+            | Self::Source { vip, .. }
+            | Self::Near { vip, .. } => vip.family(),
             Self::Net(net) => Family::of(net.addr()),
+            Self::Mark { family, .. } => *family,
         }
     }
 }
@@ -105,6 +156,9 @@ impl fmt::Display for Element {
             Self::VipPort(vip) => f.write_str(&tuple(vip)),
             Self::Hairpin(vip) => write!(f, "{},{}", tuple(vip), vip.addr),
             Self::Net(net) => net.fmt(f),
+            Self::Source { vip, net } => write!(f, "{},{net}", tuple(vip)),
+            Self::Near { vip, mark } => write!(f, "{} skbmark {mark:#x}", tuple(vip)),
+            Self::Mark { family, mark } => as_address(*family, *mark).fmt(f),
         }
     }
 }
@@ -122,12 +176,46 @@ impl Member {
         self.set.name(self.element.family())
     }
 
-    /// The tuple, for sets of tuples.
+    /// The tuple whose virtual server, or whose clients', the entry is about.
     pub fn vip(&self) -> Option<VipPort> {
         match self.element {
-            Element::VipPort(vip) => Some(vip),
-            _ => None,
+            Element::VipPort(vip) | Element::Near { vip, .. } | Element::Source { vip, .. } => {
+                Some(vip)
+            }
+            Element::Hairpin(_) | Element::Net(_) | Element::Mark { .. } => None,
         }
+    }
+
+    /// The virtual server that the entry is about.
+    pub fn server(&self) -> Option<ServerKey> {
+        match self.element {
+            Element::VipPort(vip) | Element::Source { vip, .. } => Some(vip.into()),
+            Element::Near { vip, mark } => Some(ServerKey::Mark {
+                family: vip.family(),
+                mark,
+            }),
+            Element::Mark { family, mark } => Some(ServerKey::Mark { family, mark }),
+            Element::Hairpin(_) | Element::Net(_) => None,
+        }
+    }
+
+    /// The entry by which a virtual server is known as ours.
+    pub fn ownership(server: ServerKey) -> Self {
+        match server {
+            ServerKey::Tuple(vip) => Self {
+                set: SetKind::Owned,
+                element: Element::VipPort(vip),
+            },
+            ServerKey::Mark { family, mark } => Self {
+                set: SetKind::Marks,
+                element: Element::Mark { family, mark },
+            },
+        }
+    }
+
+    /// Whether it is such an entry.
+    pub fn is_ownership(&self) -> bool {
+        matches!(self.set, SetKind::Owned | SetKind::Marks)
     }
 }
 
@@ -137,41 +225,77 @@ impl fmt::Display for Member {
     }
 }
 
-/// The memberships that a virtual server asks for.
-pub fn memberships(vip: VipPort, server: &VirtualServer) -> impl Iterator<Item = Member> + '_ {
+/// The address by which a set holds a mark.
+pub fn as_address(family: Family, mark: u32) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(mark).into(),
+        Family::V6 => Ipv6Addr::from_bits(mark.into()).into(),
+    }
+}
+
+/// The mark that an address stands for.
+pub fn as_mark(addr: IpAddr) -> Option<u32> {
+    match addr {
+        IpAddr::V4(v4) => Some(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits().try_into().ok(),
+    }
+}
+
+/// The memberships that a virtual server asks for. `mark`: by what clients on this node find theirs.
+pub fn memberships(
+    vip: VipPort,
+    server: &VirtualServer,
+    mark: Option<u32>,
+) -> impl Iterator<Item = Member> + '_ {
     let of_vip = move |set| Member {
         set,
         element: Element::VipPort(vip),
     };
-    let refused = !has_serving(server);
+    let serves = has_serving(&server.real_servers);
+    let near = server.near.as_ref();
+    let mark = mark.filter(|_| near.is_some_and(has_serving));
+    let always_masqueraded = server.kind.is_external() && near.is_none();
+    let unserved = (!serves).then_some(match server.unserved {
+        Unserved::Refuse => SetKind::Refused,
+        Unserved::Drop => SetKind::Dropped,
+    });
+    let local = |servers: &'_ RealServers| {
+        let local = servers.iter().filter(|(_, real)| real.local);
+        local.map(|(key, _)| *key).collect::<BTreeSet<_>>()
+    };
+    let mut hairpins = local(&server.real_servers);
+    hairpins.extend(near.map(local).unwrap_or_default());
     [
         // A draining virtual server stays ours by `plan`; where none is, there is nothing to own.
-        (!refused).then_some(SetKind::Owned),
-        server.kind.is_external().then_some(SetKind::External),
-        refused.then_some(SetKind::Refused),
-        is_live(vip, server, refused).then_some(SetKind::Live),
+        serves.then_some(SetKind::Owned),
+        always_masqueraded.then_some(SetKind::External),
+        (!server.source_ranges.is_empty()).then_some(SetKind::Ranged),
+        unserved,
+        is_live(vip, server.kind, serves || mark.is_some()).then_some(SetKind::Live),
     ]
     .into_iter()
     .flatten()
     .map(of_vip)
-    .chain(
-        server
-            .real_servers
-            .iter()
-            .filter(|(_, real)| real.local)
-            .map(move |(key, _)| Member {
-                set: SetKind::Hairpin,
-                element: hairpin(key, vip),
-            }),
-    )
+    .chain(server.source_ranges.iter().map(move |net| Member {
+        set: SetKind::Sources,
+        element: Element::Source { vip, net: *net },
+    }))
+    .chain(mark.map(|mark| Member {
+        set: SetKind::Near,
+        element: Element::Near { vip, mark },
+    }))
+    .chain(hairpins.into_iter().map(move |key| Member {
+        set: SetKind::Hairpin,
+        element: hairpin(&key, vip),
+    }))
 }
 
-/// Whether packets are routed to IPVS. A node's own address is local already. Refused UDP and SCTP
-/// must not become local: the kernel sends no ICMP error from a VIP that no interface has, so they
-/// are refused on the way through. TCP stays, for the connections that drain; its resets need no
-/// address of the node's.
-fn is_live(vip: VipPort, server: &VirtualServer, refused: bool) -> bool {
-    server.kind != VipKind::NodePort && (vip.protocol == Protocol::Tcp || !refused)
+/// Whether packets are routed to IPVS. A node's own address is local already. UDP and SCTP that
+/// nothing serves must not become local: the kernel sends no ICMP error from a VIP that no interface
+/// has, so they are turned away on their way through. TCP stays, for the connections that drain; its
+/// resets need no address of the node's.
+fn is_live(vip: VipPort, kind: VipKind, served: bool) -> bool {
+    kind != VipKind::NodePort && (vip.protocol == Protocol::Tcp || served)
 }
 
 /// The route that makes a VIP local once its packets are marked; `None` for a node's own address.
@@ -180,8 +304,8 @@ pub fn route_of(vip: VipPort, server: &VirtualServer) -> Option<IpAddr> {
 }
 
 /// Whether anything takes new connections.
-pub fn has_serving(server: &VirtualServer) -> bool {
-    server.real_servers.values().any(|real| !real.draining)
+pub fn has_serving(real_servers: &RealServers) -> bool {
+    real_servers.values().any(|real| !real.draining)
 }
 
 fn hairpin(real: &RealServerKey, vip: VipPort) -> Element {

@@ -13,6 +13,9 @@ pub struct Settings {
     pub route_mark: u32,
     /// One bit: the connection is to be masqueraded (kube-proxy's default, bit 14).
     pub masquerade_mark: u32,
+    /// The bits of which marks for clients on this node are made, under a `Local` traffic policy. The
+    /// mark is the packet's only one from mangle to IPVS and gone after it.
+    pub near_marks: u32,
     /// Routing table that holds the VIPs.
     pub route_table: u32,
     /// Priority of the policy rule; before the main table (32766), after `local` (0).
@@ -28,6 +31,7 @@ impl Default for Settings {
         Self {
             route_mark: 1 << 13,
             masquerade_mark: 1 << 14,
+            near_marks: NEAR_MARKS,
             route_table: 10256,
             rule_priority: 90,
             masquerade_all: false,
@@ -35,6 +39,10 @@ impl Default for Settings {
         }
     }
 }
+
+/// Free of bits that others test between mangle and IPVS: 8 to 11 are Cilium's, 13 to 15 ours and
+/// the kubelet's, 16 to 19 Calico's.
+pub const NEAR_MARKS: u32 = 0xfff0_00ff;
 
 /// Which traffic to a cluster IP is masqueraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use ipvs_sys::{Command, Service};
 
 use super::convert;
+use super::key::ServerKey;
 use super::sets::{Member, SetKind};
 use crate::model::{Family, HostPort, RealServerKey, VipPort};
 use crate::netfilter::ObservedRules;
@@ -51,18 +52,18 @@ pub enum Step {
     DelMember(Member),
     AddRoute(IpNet),
     DelRoute(IpNet),
-    AddVirtualServer(VipPort, Service),
-    SetVirtualServer(VipPort, Service),
-    DelVirtualServer(VipPort),
-    AddRealServer(VipPort, RealServerKey, u32),
-    SetRealServer(VipPort, RealServerKey, u32),
+    AddVirtualServer(ServerKey, Service),
+    SetVirtualServer(ServerKey, Service),
+    DelVirtualServer(ServerKey),
+    AddRealServer(ServerKey, RealServerKey, u32),
+    SetRealServer(ServerKey, RealServerKey, u32),
     /// Weight 0: keeps its connections, takes no new ones. `listed`: its endpoint still exists.
     DrainRealServer {
-        vip: VipPort,
+        server: ServerKey,
         real_server: RealServerKey,
         listed: bool,
     },
-    DelRealServer(VipPort, RealServerKey),
+    DelRealServer(ServerKey, RealServerKey),
     /// Deletes UDP conntrack entries of `vip` that do not lead to one of `keep`.
     ForgetFlows {
         vip: VipPort,
@@ -107,8 +108,8 @@ impl Step {
                 }
             }
             Self::AddMember(member) => match member.set {
-                SetKind::Live => Phase::GoLive,
-                SetKind::Refused => Phase::Refuse,
+                SetKind::Live | SetKind::Near => Phase::GoLive,
+                SetKind::Refused | SetKind::Dropped | SetKind::Ranged => Phase::Refuse,
                 _ => Phase::Prepare,
             },
             Self::AddVirtualServer(..) => Phase::Claim,
@@ -116,8 +117,8 @@ impl Step {
             Self::SetVirtualServer(..) => Phase::Change,
             Self::AddRoute(_) => Phase::Route,
             Self::DelMember(member) => match member.set {
-                SetKind::Live => Phase::Withdraw,
-                SetKind::Refused => Phase::Refuse,
+                SetKind::Live | SetKind::Near => Phase::Withdraw,
+                SetKind::Refused | SetKind::Dropped => Phase::Refuse,
                 _ => Phase::Release,
             },
             Self::DrainRealServer { .. } | Self::DelRealServer(..) | Self::DelVirtualServer(_) => {
@@ -130,44 +131,42 @@ impl Step {
         }
     }
 
-    /// The tuple that a later step depends on this one for.
-    pub fn vip(&self) -> Option<VipPort> {
+    /// The virtual server that a later step depends on this one for.
+    pub fn server(&self) -> Option<ServerKey> {
         match self {
-            Self::AddMember(member) | Self::DelMember(member) => member.vip(),
-            Self::AddVirtualServer(vip, _)
-            | Self::SetVirtualServer(vip, _)
-            | Self::DelVirtualServer(vip)
-            | Self::AddRealServer(vip, ..)
-            | Self::SetRealServer(vip, ..)
-            | Self::DrainRealServer { vip, .. }
-            | Self::DelRealServer(vip, _)
-            | Self::ForgetFlows { vip, .. } => Some(*vip),
+            Self::AddMember(member) | Self::DelMember(member) => member.server(),
+            Self::AddVirtualServer(server, _)
+            | Self::SetVirtualServer(server, _)
+            | Self::DelVirtualServer(server)
+            | Self::AddRealServer(server, ..)
+            | Self::SetRealServer(server, ..)
+            | Self::DrainRealServer { server, .. }
+            | Self::DelRealServer(server, _) => Some(*server),
+            Self::ForgetFlows { vip, .. } => Some((*vip).into()),
             _ => None,
         }
     }
 
     /// The IPVS command of a step that is one.
     pub fn ipvs_command(&self) -> Option<Command> {
+        let key = convert::service_key;
         Some(match self {
             Self::AddVirtualServer(_, service) => Command::NewService(service.clone()),
             Self::SetVirtualServer(_, service) => Command::SetService(service.clone()),
-            Self::DelVirtualServer(vip) => Command::DelService(convert::service_key(*vip)),
-            Self::AddRealServer(vip, key, weight) => Command::NewDest(
-                convert::service_key(*vip),
-                convert::destination(*key, *weight),
-            ),
-            Self::SetRealServer(vip, key, weight) => Command::SetDest(
-                convert::service_key(*vip),
-                convert::destination(*key, *weight),
-            ),
+            Self::DelVirtualServer(server) => Command::DelService(key(*server)),
+            Self::AddRealServer(server, real, weight) => {
+                Command::NewDest(key(*server), convert::destination(*real, *weight))
+            }
+            Self::SetRealServer(server, real, weight) => {
+                Command::SetDest(key(*server), convert::destination(*real, *weight))
+            }
             Self::DrainRealServer {
-                vip, real_server, ..
-            } => Command::SetDest(
-                convert::service_key(*vip),
-                convert::destination(*real_server, 0),
-            ),
-            Self::DelRealServer(vip, key) => {
-                Command::DelDest(convert::service_key(*vip), convert::destination_key(*key))
+                server,
+                real_server,
+                ..
+            } => Command::SetDest(key(*server), convert::destination(*real_server, 0)),
+            Self::DelRealServer(server, real) => {
+                Command::DelDest(key(*server), convert::destination_key(*real))
             }
             _ => return None,
         })

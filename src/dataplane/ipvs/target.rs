@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::key::ServerKey;
+use super::marks::Marks;
 use super::sets::{Element, Member, SetKind, memberships, route_of};
 use super::{Observed, Settings};
 use crate::dataplane::{self, ClusterNetwork};
@@ -18,8 +20,19 @@ pub struct Target {
     pub base: Option<TargetBase>,
     pub members: BTreeMap<Member, usize>,
     pub routes: BTreeMap<IpNet, usize>,
+    /// Virtual servers for clients on this node, by mark.
+    near: BTreeMap<ServerKey, Near>,
+    marks: Marks,
     /// Virtual servers of each family.
     served: BTreeMap<Family, usize>,
+}
+
+/// What clients on this node meet in place of the virtual server of a tuple.
+#[derive(Debug, Clone)]
+pub struct Near {
+    pub server: VirtualServer,
+    /// The tuples of one Service port that share it.
+    pub tuples: BTreeSet<VipPort>,
 }
 
 /// What the constant objects depend on.
@@ -32,7 +45,7 @@ pub struct TargetBase {
 /// The objects that one plan looks at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    pub vips: BTreeSet<VipPort>,
+    pub servers: BTreeSet<ServerKey>,
     pub members: BTreeSet<Member>,
     pub routes: BTreeSet<IpNet>,
     /// Sets, rules, the policy rule and sysctls too.
@@ -48,7 +61,7 @@ impl dataplane::Scope for Scope {
     }
 
     fn extend(&mut self, other: Self) {
-        self.vips.extend(other.vips);
+        self.servers.extend(other.servers);
         self.members.extend(other.members);
         self.routes.extend(other.routes);
         self.base |= other.base;
@@ -59,21 +72,27 @@ impl Target {
     /// The target of an agent that has no Services yet. VIPs inside a service CIDR share its
     /// route; every other VIP has one of its own.
     pub fn new(settings: Settings, network: ClusterNetwork) -> Self {
-        let pods = network
-            .pod_cidrs
-            .iter()
-            .map(|net| {
+        let pods = [
+            (SetKind::Pods, network.pod_cidrs.clone()),
+            (SetKind::NodePods, network.pods_of_this_node()),
+        ];
+        let pods = pods.into_iter().flat_map(|(set, nets)| {
+            let element = Element::Net;
+            nets.into_iter().map(move |net| {
                 (
                     Member {
-                        set: SetKind::Pods,
-                        element: Element::Net(*net),
+                        set,
+                        element: element(net),
                     },
                     1,
                 )
             })
-            .collect();
+        });
+        let pods = pods.collect();
         let routes = network.service_cidrs.iter().map(|net| (*net, 1)).collect();
         Self {
+            marks: Marks::new(settings.near_marks),
+            near: BTreeMap::new(),
             base: Some(TargetBase { settings, network }),
             members: pods,
             routes,
@@ -85,6 +104,8 @@ impl Target {
     pub fn nothing() -> Self {
         Self {
             base: None,
+            marks: Marks::new(0),
+            near: BTreeMap::new(),
             members: BTreeMap::new(),
             routes: BTreeMap::new(),
             served: BTreeMap::new(),
@@ -111,7 +132,7 @@ impl Target {
 
     /// Takes one changed virtual server in. Costs its real servers.
     pub fn replace(&mut self, change: Change<'_>, scope: &mut Scope) {
-        scope.vips.insert(change.vip);
+        scope.servers.insert(change.vip.into());
         let by = isize::from(change.new.is_some()) - isize::from(change.old.is_some());
         if by != 0 && adjust(&mut self.served, change.vip.family(), by) {
             // The first of a family, or the last: sysctls depend on it.
@@ -119,20 +140,92 @@ impl Target {
         }
         // Counted up first: what both sides need must not be seen to vanish in between.
         if let Some(server) = change.new {
+            if server.near.is_some() {
+                self.marks.acquire(&server.owner);
+            }
+            self.put_near(change.vip, server, scope);
             self.count(change.vip, server, scope, 1);
         }
         if let Some(server) = change.old {
             self.count(change.vip, server, scope, -1);
+            if server.near.is_some() {
+                self.remove_near(change, server, scope);
+                self.marks.release(&server.owner);
+            }
+        }
+    }
+
+    /// What clients on this node are to meet at a mark.
+    pub fn near(&self, key: &ServerKey) -> Option<&Near> {
+        self.near.get(key)
+    }
+
+    fn near_key(&self, vip: VipPort, server: &VirtualServer) -> Option<ServerKey> {
+        let mark = server
+            .near
+            .as_ref()
+            .and_then(|_| self.marks.get(&server.owner))?;
+        Some(ServerKey::Mark {
+            family: vip.family(),
+            mark,
+        })
+    }
+
+    /// All tuples of one port ask for the same; the last one's wish stands for all.
+    fn put_near(&mut self, vip: VipPort, server: &VirtualServer, scope: &mut Scope) {
+        let Some((key, real_servers)) = self.near_key(vip, server).zip(server.near.clone()) else {
+            return;
+        };
+        let server = VirtualServer {
+            real_servers,
+            near: None,
+            ..server.clone()
+        };
+        let ownership = Member::ownership(key);
+        if adjust(&mut self.members, ownership, 1) {
+            scope.members.insert(ownership);
+        }
+        scope.servers.insert(key);
+        let near = self.near.entry(key).or_insert_with(|| Near {
+            server: server.clone(),
+            tuples: BTreeSet::new(),
+        });
+        near.server = server;
+        near.tuples.insert(vip);
+    }
+
+    fn remove_near(&mut self, change: Change<'_>, old: &VirtualServer, scope: &mut Scope) {
+        let Some(key) = self.near_key(change.vip, old) else {
+            return;
+        };
+        let ownership = Member::ownership(key);
+        if adjust(&mut self.members, ownership, -1) {
+            scope.members.insert(ownership);
+        }
+        let stays = change
+            .new
+            .is_some_and(|new| new.near.is_some() && new.owner == old.owner);
+        if stays {
+            return;
+        }
+        scope.servers.insert(key);
+        if let Some(near) = self.near.get_mut(&key) {
+            near.tuples.remove(&change.vip);
+            if near.tuples.is_empty() {
+                self.near.remove(&key);
+            }
         }
     }
 
     /// Everything that is desired or there.
     pub fn everything(&self, desired: &DesiredState, observed: &Observed) -> Scope {
-        let servers = desired.iter().map(|(vip, _)| *vip);
+        let servers = desired.iter().map(|(vip, _)| ServerKey::from(*vip));
+        let owed = observed.owed_flows.iter().copied().map(ServerKey::from);
         Scope {
-            vips: servers
+            servers: servers
+                .chain(self.near.keys().copied())
                 .chain(observed.virtual_servers.keys().copied())
-                .chain(observed.owed_flows.iter().copied())
+                .chain(owed)
                 .collect(),
             members: self
                 .members
@@ -156,7 +249,8 @@ impl Target {
     }
 
     fn count(&mut self, vip: VipPort, server: &VirtualServer, scope: &mut Scope, by: isize) {
-        for member in memberships(vip, server) {
+        let mark = self.marks.get(&server.owner);
+        for member in memberships(vip, server, mark) {
             if adjust(&mut self.members, member, by) {
                 scope.members.insert(member);
             }

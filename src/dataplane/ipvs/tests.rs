@@ -9,11 +9,11 @@ use super::observed::Observed;
 use super::sets::{Element, Member, SetKind};
 use super::step::Step;
 use super::target::{Scope, Target};
-use super::{Settings, plan::plan};
+use super::{ServerKey, Settings, plan::plan};
 use crate::dataplane::ClusterNetwork;
 use crate::model::{
-    Family, HostPort, Moment, ObjectName, Protocol, RealServer, Scheduler, ServicePortName,
-    ServiceSpec, VipKind, VipPort, VirtualServer,
+    Family, HostPort, Moment, ObjectName, Protocol, RealServer, RealServers, Scheduler,
+    ServicePortName, ServiceSpec, Unserved, VipKind, VipPort, VirtualServer,
 };
 use crate::netfilter::ObservedRules;
 use crate::resolve::{DesiredState, Resolved};
@@ -25,6 +25,7 @@ fn network() -> ClusterNetwork {
     ClusterNetwork {
         service_cidrs: BTreeSet::from(["10.96.0.0/16".parse().unwrap()]),
         pod_cidrs: BTreeSet::from(["10.244.0.0/16".parse().unwrap()]),
+        node_pod_cidrs: BTreeSet::from(["10.244.0.0/24".parse().unwrap()]),
     }
 }
 
@@ -69,7 +70,7 @@ fn apply(kernel: &mut Observed, steps: &[Step]) {
             Step::SetRealServer(vip, key, _)
             | Step::DelRealServer(vip, key)
             | Step::DrainRealServer {
-                vip,
+                server: vip,
                 real_server: key,
                 ..
             } => {
@@ -103,15 +104,55 @@ fn apply(kernel: &mut Observed, steps: &[Step]) {
     }
 }
 
-fn owned(vip: VipPort) -> Member {
-    Member {
-        set: SetKind::Owned,
-        element: Element::VipPort(vip),
+fn owned(server: ServerKey) -> Member {
+    Member::ownership(server)
+}
+
+/// Real servers: whether they drain, and whether they are local.
+type Reals = BTreeMap<HostPort, (bool, bool)>;
+
+/// What is wished at one tuple.
+#[derive(Debug, Clone, PartialEq)]
+struct Wished {
+    kind: VipKind,
+    affinity: bool,
+    reals: Reals,
+    /// For clients on this node.
+    near: Option<Reals>,
+    ranged: bool,
+}
+
+impl Wished {
+    fn new(kind: VipKind, reals: Reals) -> Self {
+        Self {
+            kind,
+            affinity: false,
+            reals,
+            near: None,
+            ranged: false,
+        }
+    }
+
+    /// What clients on this node are wished to meet.
+    fn here(&self) -> &Reals {
+        self.near.as_ref().unwrap_or(&self.reals)
+    }
+
+    fn unserved(&self) -> SetKind {
+        if self.near.as_ref().is_some_and(any_serves) {
+            SetKind::Dropped
+        } else {
+            SetKind::Refused
+        }
     }
 }
 
+fn any_serves(reals: &Reals) -> bool {
+    reals.values().any(|(draining, _)| !draining)
+}
+
 /// A few Services over a few addresses, so that they overlap.
-type Wish = BTreeMap<VipPort, (VipKind, bool, BTreeMap<HostPort, (bool, bool)>)>;
+type Wish = BTreeMap<VipPort, Wished>;
 
 fn wish() -> impl Strategy<Value = Wish> {
     let vip = (0..3_u8, 0..2_usize, prop_oneof![Just(80), Just(53)]).prop_map(|(n, p, port)| {
@@ -123,51 +164,85 @@ fn wish() -> impl Strategy<Value = Wish> {
             port,
         }
     });
-    let real = (1..5_u8).prop_map(|n| HostPort {
-        addr: [10, 244, 0, n].into(),
-        port: 8080,
-    });
     let kind = prop_oneof![
         Just(VipKind::ClusterIp),
         Just(VipKind::LoadBalancer),
         Just(VipKind::NodePort)
     ];
-    let reals = prop::collection::btree_map(real, (any::<bool>(), any::<bool>()), 0..4);
-    prop::collection::btree_map(vip, (kind, any::<bool>(), reals), 0..6)
+    let wished = (kind, any::<bool>(), reals(), any::<bool>(), any::<bool>());
+    let wish = prop::collection::btree_map(vip, wished, 0..6);
+    // All tuples of one Service port share what clients on this node meet.
+    let near = prop::collection::vec(reals(), 4);
+    (wish, near).prop_map(|(wish, near)| {
+        let of_port = |vip: &VipPort| {
+            let number = usize::from(vip.port == 53) * 2;
+            near[number + usize::from(vip.protocol == Protocol::Udp)].clone()
+        };
+        let whole = |(vip, (kind, affinity, reals, local, ranged)): (VipPort, _)| {
+            let near = (local && kind != VipKind::ClusterIp).then(|| of_port(&vip));
+            let wished = Wished {
+                kind,
+                affinity,
+                reals,
+                near,
+                ranged,
+            };
+            (vip, wished)
+        };
+        wish.into_iter().map(whole).collect()
+    })
+}
+
+fn reals() -> impl Strategy<Value = Reals> {
+    let real = (1..5_u8).prop_map(|n| HostPort {
+        addr: [10, 244, 0, n].into(),
+        port: 8080,
+    });
+    prop::collection::btree_map(real, (any::<bool>(), any::<bool>()), 0..4)
 }
 
 fn desired(wish: &Wish) -> DesiredState {
     let service = ObjectName::new("ns", "all");
-    let server = |(kind, affinity, reals): &(VipKind, bool, BTreeMap<HostPort, (bool, bool)>)| {
-        VirtualServer {
-            owner: ServicePortName {
-                service: service.clone(),
-                port: "".into(),
-                protocol: Protocol::Tcp,
-            },
-            kind: *kind,
-            scheduler: Scheduler::named("rr"),
-            persistence: affinity.then_some(crate::model::Persistence {
-                timeout_seconds: 60,
-            }),
-            real_servers: reals
-                .iter()
-                .map(|(key, (draining, local))| {
-                    let make = if *draining {
-                        RealServer::draining
-                    } else {
-                        RealServer::serving
-                    };
-                    (*key, make(*local))
-                })
-                .collect(),
-        }
+    let servers = |reals: &Reals| -> RealServers {
+        let real = |(key, (draining, local)): (&HostPort, &(bool, bool))| {
+            let make = if *draining {
+                RealServer::draining
+            } else {
+                RealServer::serving
+            };
+            (*key, make(*local))
+        };
+        reals.iter().map(real).collect()
+    };
+    let server = |vip: &VipPort, wished: &Wished| VirtualServer {
+        owner: ServicePortName {
+            service: service.clone(),
+            port: vip.port.to_string().into(),
+            protocol: vip.protocol,
+        },
+        kind: wished.kind,
+        scheduler: Scheduler::named("rr"),
+        persistence: wished.affinity.then_some(crate::model::Persistence {
+            timeout_seconds: 60,
+        }),
+        real_servers: servers(&wished.reals),
+        near: wished.near.as_ref().map(servers),
+        unserved: if wished.unserved() == SetKind::Dropped {
+            Unserved::Drop
+        } else {
+            Unserved::Refuse
+        },
+        source_ranges: if wished.ranged {
+            BTreeSet::from(["198.51.100.0/24".parse().unwrap()])
+        } else {
+            BTreeSet::new()
+        },
     };
     let mut state = DesiredState::default();
     let resolved = Resolved {
         virtual_servers: wish
             .iter()
-            .map(|(vip, wish)| (*vip, server(wish)))
+            .map(|(vip, wished)| (*vip, server(vip, wished)))
             .collect(),
         ..Resolved::default()
     };
@@ -201,10 +276,9 @@ fn stale_flows(steps: &[Step]) -> BTreeSet<VipPort> {
     let mut stale = BTreeSet::new();
     for step in steps {
         match step {
-            Step::DelRealServer(vip, _) | Step::DelVirtualServer(vip)
-                if vip.protocol == Protocol::Udp =>
-            {
-                stale.insert(*vip);
+            Step::DelRealServer(server, _) | Step::DelVirtualServer(server) => {
+                let tuple = server.tuple();
+                stale.extend(tuple.filter(|vip| vip.protocol == Protocol::Udp));
             }
             Step::ForgetFlows { vip, .. } => {
                 stale.remove(vip);
@@ -227,54 +301,67 @@ fn read_idle_connections(kernel: &mut Observed) {
 
 /// What the kernel must hold for a wish, said without the plan's own words.
 fn check(kernel: &Observed, wish: &Wish) {
-    let serving = |reals: &BTreeMap<HostPort, (bool, bool)>| -> BTreeSet<HostPort> {
-        reals
-            .iter()
-            .filter(|(_, (draining, _))| !draining)
-            .map(|(key, _)| *key)
-            .collect()
+    let serving = |reals: &Reals| -> BTreeSet<HostPort> {
+        let serving = reals.iter().filter(|(_, (draining, _))| !draining);
+        serving.map(|(key, _)| *key).collect()
     };
-    for (vip, (kind, _, reals)) in wish {
-        let serving = serving(reals);
-        let have = kernel.virtual_servers.get(vip);
-        let real: BTreeSet<_> = have
-            .map(|s| s.real_servers.keys().copied().collect())
-            .unwrap_or_default();
-        assert_eq!(real, serving, "{vip}");
-        assert_eq!(have.is_none(), serving.is_empty(), "{vip}");
+    let held = |key: &ServerKey| -> Option<BTreeSet<HostPort>> {
+        let server = kernel.virtual_servers.get(key)?;
+        Some(server.real_servers.keys().copied().collect())
+    };
+    let mut marks = BTreeSet::new();
+    for (vip, wished) in wish {
+        let serves = serving(&wished.reals);
+        let have = held(&ServerKey::Tuple(*vip));
+        assert_eq!(have.is_none(), serves.is_empty(), "{vip}");
+        assert_eq!(have.unwrap_or_default(), serves, "{vip}");
         let member = |set| {
             kernel.members.contains(&Member {
                 set,
                 element: Element::VipPort(*vip),
             })
         };
-        assert_eq!(member(SetKind::Owned), !serving.is_empty(), "{vip}");
-        assert_eq!(member(SetKind::Refused), serving.is_empty(), "{vip}");
-        assert_eq!(
-            member(SetKind::External),
-            *kind != VipKind::ClusterIp,
-            "{vip}"
-        );
-        let live =
-            *kind != VipKind::NodePort && (vip.protocol == Protocol::Tcp || !serving.is_empty());
+        assert_eq!(member(SetKind::Owned), !serves.is_empty(), "{vip}");
+        for set in [SetKind::Refused, SetKind::Dropped] {
+            let turned_away = serves.is_empty() && wished.unserved() == set;
+            assert_eq!(member(set), turned_away, "{vip} {set}");
+        }
+        let masqueraded = wished.kind != VipKind::ClusterIp && wished.near.is_none();
+        assert_eq!(member(SetKind::External), masqueraded, "{vip}");
+        assert_eq!(member(SetKind::Ranged), wished.ranged, "{vip}");
+
+        let mut near = kernel
+            .members
+            .iter()
+            .filter_map(|member| match member.element {
+                Element::Near { vip: of, mark } if of == *vip => Some(mark),
+                _ => None,
+            });
+        let here = wished.near.as_ref().map(serving).unwrap_or_default();
+        let mark = near.next();
+        assert!(near.next().is_none(), "{vip} has two marks");
+        assert_eq!(mark.is_none(), here.is_empty(), "{vip}");
+        if let Some(mark) = mark {
+            let family = vip.family();
+            let key = ServerKey::Mark { family, mark };
+            assert_eq!(held(&key), Some(here.clone()), "{vip} by mark");
+            marks.insert(key);
+        }
+        let served = !serves.is_empty() || !here.is_empty();
+        let live = wished.kind != VipKind::NodePort && (vip.protocol == Protocol::Tcp || served);
         assert_eq!(member(SetKind::Live), live, "{vip}");
         let routed = kernel.routes.iter().any(|net| net.contains(&vip.addr));
-        assert!(routed || *kind == VipKind::NodePort, "{vip} has no route");
+        assert!(
+            routed || wished.kind == VipKind::NodePort,
+            "{vip} has no route"
+        );
     }
-    assert_eq!(
-        kernel
-            .virtual_servers
-            .keys()
-            .filter(|vip| !wish.contains_key(vip))
-            .count(),
-        0
-    );
-    let tuples = kernel
-        .members
-        .iter()
-        .filter_map(Member::vip)
-        .collect::<BTreeSet<_>>();
-    assert!(tuples.iter().all(|vip| wish.contains_key(vip)));
+    for server in kernel.virtual_servers.keys() {
+        let tuple = server.tuple().is_some_and(|vip| wish.contains_key(&vip));
+        assert!(tuple || marks.contains(server), "{server} is not wished");
+    }
+    let mut tuples = kernel.members.iter().filter_map(Member::vip);
+    assert!(tuples.all(|vip| wish.contains_key(&vip)));
 }
 
 proptest! {
@@ -318,13 +405,14 @@ proptest! {
         prop_assert!(!scope.base || first.keys().all(|vip| !second.contains_key(vip)));
         let untouched = first.iter().filter(|(vip, wish)| second.get(vip) == Some(wish));
         for (vip, _) in untouched {
-            prop_assert!(!scope.vips.contains(vip), "{} did not change", vip);
+            let server = ServerKey::Tuple(*vip);
+            prop_assert!(!scope.servers.contains(&server), "{} did not change", vip);
         }
         let steps = plan(&state, &target, &kernel, &scope, NOW);
         apply(&mut kernel, &steps);
         for _ in 0..2 {
             read_idle_connections(&mut kernel);
-            let draining = Scope { vips: kernel.draining().clone(), ..Scope::default() };
+            let draining = Scope { servers: kernel.draining().clone(), ..Scope::default() };
             let steps = plan(&state, &target, &kernel, &draining, NOW);
             apply(&mut kernel, &steps);
         }
@@ -369,23 +457,40 @@ proptest! {
         converge(&mut kernel, &wanted, &target(&wanted));
         let wanted = desired(&second);
         let target = target(&wanted);
-        let serves = |kernel: &Observed, vip: &VipPort| {
-            kernel.virtual_servers.get(vip).is_some_and(|server| {
+        let serves = |kernel: &Observed, key: &ServerKey| {
+            kernel.virtual_servers.get(key).is_some_and(|server| {
                 server.real_servers.values().any(|real| real.weight > 0)
             })
         };
-        let wanted_by = |wish: &Wish, vip: &VipPort| {
-            wish.get(vip).is_some_and(|(_, _, reals)| reals.values().any(|(drain, _)| !drain))
+        // What a client on this node meets.
+        let here = |kernel: &Observed, vip: &VipPort| {
+            let mark = kernel.members.iter().find_map(|member| match member.element {
+                Element::Near { vip: of, mark } if of == *vip => Some(mark),
+                _ => None,
+            });
+            let family = vip.family();
+            let by_mark = mark.map(|mark| ServerKey::Mark { family, mark });
+            let present = by_mark.filter(|key| kernel.virtual_servers.contains_key(key));
+            present.unwrap_or(ServerKey::Tuple(*vip))
         };
-        let both: Vec<VipPort> = first
-            .keys()
-            .filter(|vip| wanted_by(&first, vip) && wanted_by(&second, vip))
-            .copied()
-            .collect();
+        let both = |serves: fn(&Wished) -> bool| -> Vec<VipPort> {
+            let in_both = |vip: &&VipPort| {
+                let of = |wish: &Wish| wish.get(vip).is_some_and(serves);
+                of(&first) && of(&second)
+            };
+            first.keys().filter(in_both).copied().collect()
+        };
+        let elsewhere = both(|wished| any_serves(&wished.reals));
+        let on_this_node = both(|wished| any_serves(wished.here()));
         for step in plan(&wanted, &target, &kernel, &target.everything(&wanted, &kernel), NOW) {
             apply(&mut kernel, std::slice::from_ref(&step));
-            for vip in &both {
-                prop_assert!(serves(&kernel, vip), "after {step} nobody serves {vip}");
+            for vip in &elsewhere {
+                let served = serves(&kernel, &ServerKey::Tuple(*vip));
+                prop_assert!(served, "after {step} nobody serves {vip}");
+            }
+            for vip in &on_this_node {
+                let served = serves(&kernel, &here(&kernel, vip));
+                prop_assert!(served, "after {step} nobody serves {vip} on this node");
             }
         }
     }
@@ -400,14 +505,13 @@ fn a_foreign_virtual_server_is_left_alone() {
     };
     let wish = Wish::from([(
         vip,
-        (
+        Wished::new(
             VipKind::LoadBalancer,
-            false,
             BTreeMap::from([(real, (false, false))]),
         ),
     )]);
     let mut kernel = empty_kernel();
-    kernel.foreign.insert(vip);
+    kernel.foreign.insert(vip.into());
     let wanted = desired(&wish);
     let target = target(&wanted);
     let steps = plan(
@@ -417,7 +521,7 @@ fn a_foreign_virtual_server_is_left_alone() {
         &target.everything(&wanted, &kernel),
         NOW,
     );
-    assert!(steps.iter().all(|step| step.vip() != Some(vip)));
+    assert!(steps.iter().all(|step| step.server() != Some(vip.into())));
 }
 
 #[test]
@@ -427,14 +531,14 @@ fn a_tuple_found_to_be_somebody_elses_is_in_no_set_any_more() {
     let held = [SetKind::Owned, SetKind::Refused, SetKind::Live].map(|set| Member { set, element });
     let mut kernel = empty_kernel();
     kernel.members.extend(held);
-    kernel.foreign.insert(vip);
+    kernel.foreign.insert(vip.into());
     let wanted = desired(&Wish::from([(
         vip,
-        (VipKind::ClusterIp, false, BTreeMap::new()),
+        Wished::new(VipKind::ClusterIp, BTreeMap::new()),
     )]));
     let target = target(&wanted);
     let scope = Scope {
-        vips: BTreeSet::from([vip]),
+        servers: BTreeSet::from([vip.into()]),
         ..Scope::default()
     };
     let steps = plan(&wanted, &target, &kernel, &scope, NOW);
@@ -453,7 +557,7 @@ fn a_kernel_without_ipv6_is_asked_for_nothing_of_it() {
         port: 8080,
     };
     let reals = BTreeMap::from([(real, (false, true))]);
-    let wish = Wish::from([(vip, (VipKind::LoadBalancer, false, reals))]);
+    let wish = Wish::from([(vip, Wished::new(VipKind::LoadBalancer, reals))]);
     let mut kernel = empty_kernel();
     kernel.base.families = BTreeSet::from([Family::V4]);
     kernel.base.rules.remove(&Family::V6);
@@ -492,7 +596,7 @@ fn udp_flows_to_a_real_server_that_is_gone_are_forgotten() {
     };
     let with = |reals: &[u8]| {
         let reals = reals.iter().map(|n| (real(*n), (false, false))).collect();
-        Wish::from([(vip, (VipKind::ClusterIp, false, reals))])
+        Wish::from([(vip, Wished::new(VipKind::ClusterIp, reals))])
     };
     let mut kernel = empty_kernel();
     let wanted = desired(&with(&[1, 2]));

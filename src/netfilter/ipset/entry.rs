@@ -48,15 +48,26 @@ pub struct NameError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetType {
     HashIpPort,
+    /// Each entry carries a mark, for rules that put it on packets (`skbinfo`).
+    HashIpPortSkbmark,
     HashIpPortIp,
+    HashIpPortNet,
     HashNet,
+}
+
+impl SetType {
+    /// Whether entries carry a mark.
+    pub fn carries_marks(self) -> bool {
+        self == Self::HashIpPortSkbmark
+    }
 }
 
 impl fmt::Display for SetType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::HashIpPort => "hash:ip,port",
+            Self::HashIpPort | Self::HashIpPortSkbmark => "hash:ip,port",
             Self::HashIpPortIp => "hash:ip,port,ip",
+            Self::HashIpPortNet => "hash:ip,port,net",
             Self::HashNet => "hash:net",
         })
     }
@@ -85,9 +96,19 @@ pub struct SetHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entry {
     IpPort(VipPort),
+    /// With the whole mark that it carries.
+    IpPortSkbmark {
+        vip: VipPort,
+        mark: u32,
+    },
     IpPortIp {
         vip: VipPort,
         source: IpAddr,
+    },
+    /// The net is not of length 0.
+    IpPortNet {
+        vip: VipPort,
+        net: IpNet,
     },
     /// Not of length 0: the kernel's `hash:net` has no such entry.
     Net(IpNet),
@@ -98,6 +119,14 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IpPort(vip) => write_tuple(f, vip),
+            Self::IpPortSkbmark { vip, mark } => {
+                write_tuple(f, vip)?;
+                write!(f, " skbmark 0x{mark:x}")
+            }
+            Self::IpPortNet { vip, net } => {
+                write_tuple(f, vip)?;
+                write!(f, ",{net}")
+            }
             Self::IpPortIp { vip, source } => {
                 write_tuple(f, vip)?;
                 write!(f, ",{source}")
@@ -140,7 +169,11 @@ impl fmt::Display for SetCommand {
                     f,
                     "ipset create {} {} family {family} maxelem {}",
                     spec.name, spec.set_type, spec.max_elements
-                )
+                )?;
+                if spec.set_type.carries_marks() {
+                    f.write_str(" skbinfo")?;
+                }
+                Ok(())
             }
             Self::Destroy(name) => write!(f, "ipset destroy {name}"),
             Self::Add(name, entry) => write!(f, "ipset add {name} {entry}"),

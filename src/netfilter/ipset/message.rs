@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_core::NLA_F_NET_BYTEORDER as NET;
 
 use super::entry::{Entry, SetCommand, SetHeader, SetSpec};
 use crate::model::{Family, Protocol, VipPort};
@@ -64,13 +65,19 @@ fn create(spec: &SetSpec) -> Request {
         .u8(ATTR_FAMILY, if spec.family == Family::V6 { 10 } else { 2 })
         .nest(ATTR_DATA, |data| {
             data.u32_be(ATTR_MAXELEM, spec.max_elements);
+            if spec.set_type.carries_marks() {
+                data.u32_be(ATTR_CADT_FLAGS, FLAG_WITH_SKBINFO);
+            }
         });
     request
 }
 
 fn adt(command: u8, name: &str, entry: &Entry) -> Request {
     let family = match entry {
-        Entry::IpPort(vip) | Entry::IpPortIp { vip, .. } => vip.family(),
+        Entry::IpPort(vip)
+        | Entry::IpPortSkbmark { vip, .. }
+        | Entry::IpPortIp { vip, .. }
+        | Entry::IpPortNet { vip, .. } => vip.family(),
         Entry::Net(net) => Family::of(net.addr()),
     };
     let mut request = about(command, Some(family), name, 0);
@@ -79,6 +86,20 @@ fn adt(command: u8, name: &str, entry: &Entry) -> Request {
         Entry::IpPortIp { vip, source } => {
             tuple(data, vip);
             address(data, ATTR_IP2, *source);
+        }
+        Entry::IpPortSkbmark { vip, mark } => {
+            tuple(data, vip);
+            // Mark and mask in one number. To add an entry that is there changes its mark, since
+            // NLM_F_EXCL is not set.
+            if command == CMD_ADD {
+                let [m, mask] = [*mark, u32::MAX].map(u64::from);
+                data.raw(ATTR_SKBMARK | NET, &(m << 32 | mask).to_be_bytes());
+            }
+        }
+        Entry::IpPortNet { vip, net } => {
+            tuple(data, vip);
+            address(data, ATTR_IP2, net.network());
+            data.u8(ATTR_CIDR2, net.prefix_len());
         }
         Entry::Net(net) => {
             address(data, ATTR_IP, net.network());
@@ -95,7 +116,6 @@ fn tuple(data: &mut Request, vip: &VipPort) {
 }
 
 fn address(data: &mut Request, kind: u16, addr: IpAddr) {
-    use netlink_packet_core::NLA_F_NET_BYTEORDER as NET;
     data.nest(kind, |nest| {
         match addr {
             IpAddr::V4(v4) => nest.raw(ATTR_IPADDR_IPV4 | NET, &v4.octets()),
@@ -133,9 +153,20 @@ fn entry(data: Attribute<'_>) -> Option<Entry> {
         protocol,
         port: port.u16_be()?,
     };
-    Some(match address(ATTR_IP2) {
-        Some(source) => Entry::IpPortIp { vip, source },
-        None => Entry::IpPort(vip),
+    let length = attributes.find(ATTR_CIDR2).and_then(|cidr| cidr.u8());
+    let mark = attributes.find(ATTR_SKBMARK);
+    Some(match (address(ATTR_IP2), length, mark) {
+        (Some(net), Some(length), _) => Entry::IpPortNet {
+            vip,
+            net: IpNet::new(net, length).ok()?,
+        },
+        (Some(source), None, _) => Entry::IpPortIp { vip, source },
+        (None, _, Some(mark)) => Entry::IpPortSkbmark {
+            vip,
+            // The mask is the lower half; all of ours are whole.
+            mark: u32::try_from(mark.u64_be()? >> 32).ok()?,
+        },
+        (None, _, None) => Entry::IpPort(vip),
     })
 }
 
@@ -143,7 +174,7 @@ fn entry(data: Attribute<'_>) -> Option<Entry> {
 pub(super) const SUBSYSTEM: u8 = 6;
 /// `IPSET_PROTOCOL_MIN`, which every kernel since 2.6.39 speaks.
 const PROTOCOL: u8 = 6;
-/// A revision of all three types that every kernel since 4.0 has.
+/// A revision of all types in use that every kernel since 4.0 has.
 const REVISION: u8 = 5;
 
 // enum ipset_cmd
@@ -168,9 +199,12 @@ const ATTR_IP: u16 = 1;
 const ATTR_CIDR: u16 = 3;
 const ATTR_PORT: u16 = 4;
 const ATTR_PROTO: u16 = 7;
+const ATTR_CADT_FLAGS: u16 = 8;
 const ATTR_MAXELEM: u16 = 19;
 const ATTR_IP2: u16 = 20;
+const ATTR_CIDR2: u16 = 21;
 const ATTR_REFERENCES: u16 = 25;
+const ATTR_SKBMARK: u16 = 27;
 
 // Attributes of an address
 const ATTR_IPADDR_IPV4: u16 = 1;
@@ -178,6 +212,8 @@ const ATTR_IPADDR_IPV6: u16 = 2;
 
 /// `IPSET_FLAG_LIST_HEADER`
 const FLAG_LIST_HEADER: u32 = 1 << 2;
+/// `IPSET_FLAG_WITH_SKBINFO`
+const FLAG_WITH_SKBINFO: u32 = 1 << 6;
 
 #[cfg(test)]
 mod tests;

@@ -114,6 +114,10 @@ impl<'a> Attribute<'a> {
         Some(u32::from_be_bytes(self.value.try_into().ok()?))
     }
 
+    pub fn u64_be(&self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.value.try_into().ok()?))
+    }
+
     /// A text up to its end.
     pub fn text(&self) -> Option<&'a str> {
         let end = self

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::IpvsDataplane;
 use super::observe::set_name;
-use crate::dataplane::ipvs::sets::{Element, MAX_ELEMENTS, Member, SetKind};
-use crate::dataplane::ipvs::{Observed, Step, sysctl};
+use crate::dataplane::ipvs::sets::{Element, MAX_ELEMENTS, Member, SetKind, as_address};
+use crate::dataplane::ipvs::{Observed, ServerKey, Step, sysctl};
 use crate::dataplane::{Error, Report, StepError};
 use crate::model::{Family, HostPort, Moment, Protocol, VipPort};
 use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec};
@@ -53,7 +53,14 @@ pub fn apply(
 ) -> Report<Step> {
     let mut report = Report::default();
     let steps = within_patience(steps, observed, &mut report);
-    let mut broken: BTreeSet<VipPort> = BTreeSet::new();
+    let mut broken: BTreeSet<ServerKey> = BTreeSet::new();
+    // Owed until they are forgotten, whatever fails before.
+    observed
+        .owed_flows
+        .extend(steps.iter().filter_map(|step| match step {
+            Step::ForgetFlows { vip, .. } => Some(*vip),
+            _ => None,
+        }));
     let mut steps = steps.into_iter().peekable();
     while let Some(first) = steps.next() {
         let subsystem = subsystem(&first);
@@ -64,7 +71,7 @@ pub fn apply(
             run.push(next);
         }
         let before = run.len();
-        run.retain(|step| step.vip().is_none_or(|vip| !broken.contains(&vip)));
+        run.retain(|step| step.server().is_none_or(|server| !broken.contains(&server)));
         report.skipped += before - run.len();
 
         let outcomes = carry_out(plane, subsystem, &run);
@@ -75,21 +82,22 @@ pub fn apply(
                     report.applied += 1;
                 }
                 Outcome::Unknown => {
-                    if let Step::AddVirtualServer(vip, _) = step {
-                        observed.uncertain.insert(vip);
+                    if let Step::AddVirtualServer(server, _) = step {
+                        observed.uncertain.insert(server);
                     }
                     report.reobserve = true;
                 }
                 Outcome::Taken(source) => {
-                    broken.extend(step.vip());
+                    broken.extend(step.server());
                     // One of which nobody knew whether it came into being may be ours.
-                    let foreign = step.vip().filter(|vip| !observed.uncertain.contains(vip));
+                    let uncertain = |server: &ServerKey| observed.uncertain.contains(server);
+                    let foreign = step.server().filter(|server| !uncertain(server));
                     report.reobserve |= foreign.is_none();
                     observed.foreign.extend(foreign);
                     report.failed.push(StepError { step, source });
                 }
                 Outcome::NoScheduler(source) => {
-                    broken.extend(step.vip());
+                    broken.extend(step.server());
                     if let Step::AddVirtualServer(_, service) | Step::SetVirtualServer(_, service) =
                         &step
                     {
@@ -99,7 +107,7 @@ pub fn apply(
                     report.failed.push(StepError { step, source });
                 }
                 Outcome::Failed(source) => {
-                    broken.extend(step.vip().filter(|_| others_need(&step)));
+                    broken.extend(step.server().filter(|_| others_need(&step)));
                     report.reobserve = true;
                     report.failed.push(StepError { step, source });
                 }
@@ -115,9 +123,9 @@ pub fn apply(
 fn within_patience(steps: Vec<Step>, observed: &Observed, report: &mut Report<Step>) -> Vec<Step> {
     let mut left = MOST_RESCHEDULED;
     let reschedules = |step: &Step| match step {
-        Step::SetVirtualServer(vip, service) => observed
+        Step::SetVirtualServer(server, service) => observed
             .virtual_servers
-            .get(vip)
+            .get(server)
             .is_some_and(|have| have.service.scheduler != service.scheduler),
         _ => false,
     };
@@ -139,7 +147,7 @@ fn within_patience(steps: Vec<Step>, observed: &Observed, report: &mut Report<St
 /// others serve without it, and those that are gone go.
 fn others_need(step: &Step) -> bool {
     match step {
-        Step::AddMember(member) => member.set == SetKind::Owned,
+        Step::AddMember(member) => member.is_ownership(),
         // Ownership stays for as long as there is something to own, or flows to forget.
         Step::AddVirtualServer(..) | Step::DelVirtualServer(_) | Step::ForgetFlows { .. } => true,
         _ => false,
@@ -300,6 +308,9 @@ fn entry(member: &Member) -> Entry {
             source: vip.addr,
         },
         Element::Net(net) => Entry::Net(net),
+        Element::Source { vip, net } => Entry::IpPortNet { vip, net },
+        Element::Near { vip, mark } => Entry::IpPortSkbmark { vip, mark },
+        Element::Mark { family, mark } => Entry::Net(as_address(family, mark).into()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use ipvs_sys::Client;
 
-use super::{Observed, Scope, Settings, Step, Target, plan};
+use super::{Observed, Scope, ServerKey, Settings, Step, Target, plan};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
 use crate::model::{Moment, VipPort};
 use crate::netfilter::conntrack::ConntrackClient;
@@ -73,14 +73,15 @@ impl Dataplane for IpvsDataplane {
 
     fn settled(desired: &DesiredState, target: &Target, observed: &Observed) -> Scope {
         let mut scope = target.everything(desired, observed);
-        let waits =
-            |vip: &VipPort| observed.draining().contains(vip) || observed.owed_flows.contains(vip);
-        scope.vips.retain(|vip| !waits(vip));
+        let owes = |vip: VipPort| observed.owed_flows.contains(&vip);
+        scope.servers.retain(|server| {
+            !observed.draining().contains(server) && !server.tuple().is_some_and(owes)
+        });
         scope
     }
 
-    fn foreign(observed: &Observed) -> &BTreeSet<VipPort> {
-        &observed.foreign
+    fn foreign(observed: &Observed) -> impl Iterator<Item = VipPort> {
+        observed.foreign.iter().filter_map(ServerKey::tuple)
     }
 
     fn plan(

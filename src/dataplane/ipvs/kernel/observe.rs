@@ -14,9 +14,9 @@ use ipvs_sys::{Client, ForwardMethod};
 use super::IpvsDataplane;
 use crate::dataplane::Error;
 use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
-use crate::dataplane::ipvs::sets::{Element, Member, SetKind};
-use crate::dataplane::ipvs::{Observed, Scope, convert, sysctl};
-use crate::model::{Family, RealServerKey, VipPort};
+use crate::dataplane::ipvs::sets::{Element, Member, SetKind, as_mark};
+use crate::dataplane::ipvs::{Observed, Scope, ServerKey, convert, sysctl};
+use crate::model::{Family, RealServerKey};
 use crate::netfilter::ipset::Entry;
 
 /// Reads everything that is ours. `previous` lends what a kernel cannot tell.
@@ -67,32 +67,29 @@ fn virtual_servers(
         .map_err(|e| Error::new("read the virtual servers", e))?;
     let mut real_servers = real_servers()?;
     for entry in services {
-        let Some(vip) = convert::vip_port(&entry.service.key) else {
+        let Some(key) = convert::server_key(&entry.service.key) else {
             continue;
         };
-        let owned = Member {
-            set: SetKind::Owned,
-            element: Element::VipPort(vip),
-        };
-        let known = previous.and_then(|previous| previous.virtual_servers.get(&vip));
+        let owned = Member::ownership(key);
+        let known = previous.and_then(|previous| previous.virtual_servers.get(&key));
         // What we made is ours though somebody flushed the set. What came while we looked is not,
         // though the set has it: a tuple is marked before its virtual server is tried. Only a first
         // look has nothing but the set to go by.
         let marked = observed.members.contains(&owned);
         let is_ours = match previous {
             None => marked,
-            Some(previous) => known.is_some() || (marked && previous.uncertain.contains(&vip)),
+            Some(previous) => known.is_some() || (marked && previous.uncertain.contains(&key)),
         };
         if !is_ours {
-            observed.foreign.insert(vip);
+            observed.foreign.insert(key);
             continue;
         }
         let mut real = match real_servers.remove(&ProcKey::from(entry.service.key)) {
             Some(real) => real,
-            None => real_servers_of(ipvs, vip)?,
+            None => real_servers_of(ipvs, key)?,
         };
-        for (key, server) in &mut real {
-            let before = known.and_then(|known| known.real_servers.get(key));
+        for (real_server, server) in &mut real {
+            let before = known.and_then(|known| known.real_servers.get(real_server));
             let connections = server.draining.take().and_then(|read| read.connections);
             server.draining = before
                 .and_then(|before| before.draining)
@@ -109,7 +106,7 @@ fn virtual_servers(
             service: entry.service,
             real_servers: real,
         };
-        observed.put_virtual_server(vip, server);
+        observed.put_virtual_server(key, server);
     }
     Ok(())
 }
@@ -119,13 +116,16 @@ fn virtual_servers(
 /// counts theirs (`ip_vs_info_seq_next`) and skips only ours (`ip_vs_info_array`); seen on 6.1.
 fn real_servers_of(
     ipvs: &mut Client,
-    vip: VipPort,
+    server: ServerKey,
 ) -> Result<BTreeMap<RealServerKey, ObservedRealServer>, Error> {
-    let destinations = match ipvs.destinations(&convert::service_key(vip)) {
+    let destinations = match ipvs.destinations(&convert::service_key(server)) {
         Ok(destinations) => destinations,
         // Deleted since it was listed.
         Err(error) if error.is_not_found() => Vec::new(),
-        Err(error) => return Err(Error::new(format!("read the real servers of {vip}"), error)),
+        Err(error) => {
+            let act = format!("read the real servers of {server}");
+            return Err(Error::new(act, error));
+        }
     };
     let real = destinations.into_iter().map(|entry| {
         let key = convert::real_server_key(entry.destination.key);
@@ -172,20 +172,20 @@ fn real_servers() -> Result<BTreeMap<ProcKey, BTreeMap<RealServerKey, ObservedRe
 
 /// Reads the connections of draining real servers. One request for each virtual server with one.
 pub fn refresh(plane: &mut IpvsDataplane, observed: &mut Observed) -> Result<Scope, Error> {
-    let vips: BTreeSet<VipPort> = observed.draining().clone();
+    let servers: BTreeSet<ServerKey> = observed.draining().clone();
     let Some(ipvs) = &mut plane.ipvs else {
         return Ok(Scope::default());
     };
-    for vip in &vips {
-        let destinations = match ipvs.destinations(&convert::service_key(*vip)) {
+    for key in &servers {
+        let destinations = match ipvs.destinations(&convert::service_key(*key)) {
             Ok(destinations) => destinations,
             // Gone by another hand: the audit will tell.
             Err(error) if error.is_not_found() => continue,
             Err(error) => {
-                return Err(Error::new(format!("read the real servers of {vip}"), error));
+                return Err(Error::new(format!("read the real servers of {key}"), error));
             }
         };
-        let Some(server) = observed.virtual_servers.get_mut(vip) else {
+        let Some(server) = observed.virtual_servers.get_mut(key) else {
             continue;
         };
         for entry in destinations {
@@ -198,7 +198,7 @@ pub fn refresh(plane: &mut IpvsDataplane, observed: &mut Observed) -> Result<Sco
         }
     }
     Ok(Scope {
-        vips,
+        servers,
         ..Scope::default()
     })
 }
@@ -263,7 +263,13 @@ fn member(set: SetKind, entry: &Entry) -> Option<Member> {
     let element = match *entry {
         Entry::IpPort(vip) => Element::VipPort(vip),
         Entry::IpPortIp { vip, source } if source == vip.addr => Element::Hairpin(vip),
+        Entry::Net(net) if set == SetKind::Marks => Element::Mark {
+            family: Family::of(net.addr()),
+            mark: as_mark(net.addr())?,
+        },
         Entry::Net(net) => Element::Net(net),
+        Entry::IpPortNet { vip, net } => Element::Source { vip, net },
+        Entry::IpPortSkbmark { vip, mark } => Element::Near { vip, mark },
         // Not of our making: every hairpin entry names one address twice.
         Entry::IpPortIp { .. } => return None,
     };
