@@ -12,13 +12,14 @@
 //! * `resolve` what a Service means on this node, with a reason for everything left out
 //! * `dataplane` how a kernel is made to do it: observe, plan, apply
 //! * `netfilter`, `routing` clients of the kernel that know nothing of Services
-//! * `sync` the loop; `http`, `telemetry` its windows
+//! * `sync` the loop; `http`, `events`, `telemetry` its windows
 //! * `inspect` what people look at; `cli`, `commands` the command line
 
 pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod dataplane;
+pub mod events;
 pub mod http;
 pub mod inspect;
 pub mod model;

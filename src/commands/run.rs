@@ -17,13 +17,15 @@ use super::{explain_ipvs, settings};
 use crate::cli::RunArgs;
 use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
 use crate::dataplane::ipvs::IpvsDataplane;
+use crate::events;
+use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
 use crate::inspect::modules;
-use crate::model::{Moment, Scheduler};
+use crate::model::{Moment, Notice, Scheduler};
 use crate::resolve::{KERNEL_SCHEDULERS, Policy};
 use crate::routing::AddressWatch;
 use crate::sync::engine::EngineConfig;
-use crate::sync::{Board, Clock, Engine, Loop, Memory, Timing};
+use crate::sync::{Board, Engine, Loop, Memory, Outlets, Timing};
 use crate::telemetry;
 
 /// Runs the agent.
@@ -75,13 +77,19 @@ async fn serve(
     let health = listen(args.runtime.health_address).await?;
     let metrics = listen(args.runtime.metrics_address).await?;
     tokio::spawn(serve_health(health, pages.clone(), shutdown.clone()));
-    tokio::spawn(serve_metrics(metrics, pages, shutdown.clone()));
+    tokio::spawn(serve_metrics(metrics, pages.clone(), shutdown.clone()));
 
-    let (events, receiver) = mpsc::channel::<Event>(EVENT_QUEUE);
+    let (deliver, receiver) = mpsc::channel::<Event>(EVENT_QUEUE);
     let node_name = args.source.node_name.clone();
+    let mut outlets = Outlets::default();
     match args.source.manifests {
         Some(directory) => {
-            tokio::spawn(manifests::run(directory, node_name, events, sources));
+            tokio::spawn(manifests::run(
+                directory,
+                node_name.clone(),
+                deliver,
+                sources,
+            ));
         }
         None => {
             let access = ApiAccess {
@@ -91,9 +99,22 @@ async fn serve(
                 ca_file: args.source.apiserver_ca,
                 token_file: args.source.token_file,
             };
-            tokio::spawn(watch::run(access, node_name, events, sources));
+            let reporter = events::Reporter {
+                access: access.clone(),
+                node: node_name.clone(),
+                seed: timing.seed,
+                clock: clock(started),
+            };
+            let (notices, noticed) = mpsc::unbounded_channel::<Notice>();
+            outlets.notices = Some(notices);
+            tokio::spawn(events::run(reporter, noticed, shutdown.clone()));
+            tokio::spawn(watch::run(access, node_name.clone(), deliver, sources));
         }
     }
+    let (health_checks, changes) = mpsc::unbounded_channel();
+    outlets.health_checks = Some(health_checks);
+    let service_health = ServiceHealth::new(pages, node_name, outlets.notices.clone());
+    tokio::spawn(service_health.run(changes, shutdown.clone()));
 
     // Before the addresses are first read, so that no change falls in between.
     let memory = Memory::default();
@@ -106,6 +127,7 @@ async fn serve(
         engine: Engine::new(config),
         events: receiver,
         board,
+        outlets,
         timing,
         shutdown: shutdown.clone(),
         clock: clock(started),
@@ -202,7 +224,7 @@ fn start_of_clock() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock")]
-fn clock(started: Instant) -> Clock {
+fn clock(started: Instant) -> Box<dyn Fn() -> Moment + Send + Sync> {
     Box::new(move || Moment(Instant::now().saturating_duration_since(started)))
 }
 

@@ -3,15 +3,19 @@
 //! Nothing here does I/O, reads a clock or knows a wire format; the module imports `std` and `ipnet` only.
 
 pub mod addr;
+pub mod health_check;
 pub mod moment;
 pub mod node;
+pub mod notice;
 pub mod real_server;
 pub mod service;
 pub mod virtual_server;
 
 pub use addr::{Family, HostPort, ParseAddrError, Protocol, VipPort};
+pub use health_check::{HealthCheck, HealthCheckChange};
 pub use moment::Moment;
 pub use node::NodeInfo;
+pub use notice::{Notice, Problem, Reason, Topic};
 pub use real_server::{RealServer, RealServerKey, RealServers};
 pub use service::{
     AddressType, Endpoint, EndpointPort, EndpointSlice, ObjectName, ServicePort, ServicePortName,

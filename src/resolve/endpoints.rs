@@ -217,7 +217,7 @@ fn merge(
 }
 
 /// A Service must not be a way to a node's own loopback or link (CVE-2021-25737).
-fn is_permitted(endpoint: &Endpoint) -> bool {
+pub(super) fn is_permitted(endpoint: &Endpoint) -> bool {
     let addr = endpoint.addr;
     let link_local = match addr {
         std::net::IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),

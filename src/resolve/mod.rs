@@ -6,6 +6,8 @@
 mod annotations;
 pub mod desired;
 pub mod endpoints;
+mod health_check;
+mod problems;
 mod topology;
 mod vips;
 
@@ -16,8 +18,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::model::{
-    EndpointSlice, Family, HostPort, NodeInfo, ObjectName, Persistence, Scheduler, ServicePortName,
-    ServiceSpec, ServiceType, TrafficPolicy, Unserved, VipKind, VipPort, VirtualServer,
+    EndpointSlice, Family, HealthCheck, HostPort, NodeInfo, ObjectName, Persistence, Scheduler,
+    ServicePortName, ServiceSpec, ServiceType, TrafficPolicy, Unserved, VipKind, VipPort,
+    VirtualServer,
 };
 pub use annotations::KERNEL_SCHEDULERS;
 pub use desired::{Change, DesiredState};
@@ -58,6 +61,8 @@ pub struct Resolved {
     pub excluded: Vec<Excluded>,
     /// Parts of the Service that were refused or replaced by a default; a person must fix them.
     pub findings: Vec<Finding>,
+    /// What load balancers are told of this node.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// Why a whole Service has no virtual servers here.
@@ -120,6 +125,7 @@ pub fn resolve(view: View<'_>) -> Resolved {
         .affinity_timeout_seconds
         .map(|timeout_seconds| Persistence { timeout_seconds });
     let vips = vips::expand(view, &mut out.findings);
+    out.health_check = health_check::of(view);
 
     for port in &view.spec.ports {
         let owner = ServicePortName {

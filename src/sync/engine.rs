@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
-use crate::model::{Moment, ObjectName, VipKind, VipPort};
+use crate::model::{HealthCheck, HealthCheckChange, Moment, ObjectName, Problem, VipKind, VipPort};
 use crate::resolve::desired::LostClaim;
-use crate::resolve::{Change, DesiredState, Finding, Policy, View, resolve};
+use crate::resolve::{Change, DesiredState, Policy, View, resolve};
 
 /// Settings of the engine that come from the command line.
 #[derive(Debug, Clone)]
@@ -32,7 +32,8 @@ pub struct Engine<D: Dataplane> {
     target: D::Target,
     network: ClusterNetwork,
     observed: Option<D::Observed>,
-    complaints: BTreeMap<ObjectName, Vec<String>>,
+    complaints: BTreeMap<ObjectName, Complaint>,
+    health_checks: BTreeMap<ObjectName, HealthCheck>,
     started: bool,
 }
 
@@ -40,7 +41,17 @@ pub struct Engine<D: Dataplane> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
     pub service: ObjectName,
-    pub texts: Vec<String>,
+    /// `metadata.uid`; empty once the Service is gone.
+    pub uid: Box<str>,
+    pub problems: Vec<Problem>,
+}
+
+/// What one Service wants told to the outside.
+#[derive(Default)]
+struct Told {
+    uid: Box<str>,
+    problems: Vec<Problem>,
+    health_check: Option<HealthCheck>,
 }
 
 /// What a round of resolving touched.
@@ -49,6 +60,8 @@ pub struct Resolution<S> {
     pub services: usize,
     /// Complaints that are new or gone since the last round.
     pub complaints: Vec<Complaint>,
+    /// Health checks that changed.
+    pub health_checks: Vec<HealthCheckChange>,
 }
 
 impl<D: Dataplane> Engine<D> {
@@ -68,6 +81,7 @@ impl<D: Dataplane> Engine<D> {
             desired,
             observed: None,
             complaints: BTreeMap::new(),
+            health_checks: BTreeMap::new(),
             started: false,
             config,
         }
@@ -109,7 +123,7 @@ impl<D: Dataplane> Engine<D> {
         only: Option<&dyn Fn(&ObjectName) -> bool>,
     ) -> Resolution<D::Scope> {
         let mut scope = D::Scope::default();
-        let mut complaints = Vec::new();
+        let (mut complaints, mut health_checks) = (Vec::new(), Vec::new());
         let (now, later): (BTreeSet<_>, BTreeSet<_>) = self
             .index
             .take_dirty()
@@ -120,19 +134,9 @@ impl<D: Dataplane> Engine<D> {
         let mut todo = now;
         while let Some(name) = todo.pop_first() {
             services += 1;
-            let texts = self.resolve_one(&name, &mut scope);
-            let before = self.complaints.get(&name).map_or(&[][..], Vec::as_slice);
-            if before != texts {
-                complaints.push(Complaint {
-                    service: name.clone(),
-                    texts: texts.clone(),
-                });
-            }
-            if texts.is_empty() {
-                self.complaints.remove(&name);
-            } else {
-                self.complaints.insert(name, texts);
-            }
+            let told = self.resolve_one(&name, &mut scope);
+            complaints.extend(self.complain(&name, &told));
+            health_checks.extend(self.check_health(name, told));
             if only.is_none() {
                 // Those that won or lost a tuple by this one: they ask for what they asked before,
                 // so that touches nobody again.
@@ -143,6 +147,7 @@ impl<D: Dataplane> Engine<D> {
             scope,
             services,
             complaints,
+            health_checks,
         }
     }
 
@@ -230,8 +235,47 @@ impl<D: Dataplane> Engine<D> {
             .collect()
     }
 
-    /// Resolves one Service and takes the result in. Gives what a person should know of it.
-    fn resolve_one(&mut self, name: &ObjectName, scope: &mut D::Scope) -> Vec<String> {
+    /// A complaint if other things are wrong with the Service than before.
+    fn complain(&mut self, name: &ObjectName, told: &Told) -> Option<Complaint> {
+        let now = (!told.problems.is_empty()).then(|| Complaint {
+            service: name.clone(),
+            uid: told.uid.clone(),
+            problems: told.problems.clone(),
+        });
+        if self.complaints.get(name) == now.as_ref() {
+            return None;
+        }
+        match now {
+            Some(complaint) => {
+                self.complaints.insert(name.clone(), complaint.clone());
+                Some(complaint)
+            }
+            None => self.complaints.remove(name).map(|before| Complaint {
+                problems: Vec::new(),
+                ..before
+            }),
+        }
+    }
+
+    /// A change if the Service wants another health check than before.
+    fn check_health(&mut self, service: ObjectName, told: Told) -> Option<HealthCheckChange> {
+        let check = told.health_check;
+        if self.health_checks.get(&service) == check.as_ref() {
+            return None;
+        }
+        match &check {
+            Some(check) => self.health_checks.insert(service.clone(), check.clone()),
+            None => self.health_checks.remove(&service),
+        };
+        Some(HealthCheckChange {
+            service,
+            uid: told.uid,
+            check,
+        })
+    }
+
+    /// Resolves one Service and takes the result in.
+    fn resolve_one(&mut self, name: &ObjectName, scope: &mut D::Scope) -> Told {
         let target = &mut self.target;
         let mut others = BTreeSet::new();
         let mut on_change = |change: Change<'_>| {
@@ -243,7 +287,7 @@ impl<D: Dataplane> Engine<D> {
         let Some(spec) = self.index.service(name) else {
             self.desired.remove(name, &mut on_change);
             self.revisit(others, name);
-            return Vec::new();
+            return Told::default();
         };
         let slices = self.index.slices(name);
         let resolved = resolve(View {
@@ -254,14 +298,15 @@ impl<D: Dataplane> Engine<D> {
             node_port_addresses: &self.node_port_addresses,
             policy: &self.config.policy,
         });
-        let mut texts: Vec<String> = resolved.findings.iter().map(Finding::to_string).collect();
+        let mut told = Told {
+            uid: spec.uid.clone(),
+            problems: resolved.problems(),
+            health_check: resolved.health_check.clone(),
+        };
         let lost = self.desired.replace(name, spec, resolved, &mut on_change);
-        texts.extend(
-            lost.into_iter()
-                .map(|LostClaim { vip, winner }| lost_text(vip, &winner)),
-        );
+        told.problems.extend(lost.iter().map(LostClaim::problem));
         self.revisit(others, name);
-        texts
+        told
     }
 
     /// Other Services than the one just resolved are to be resolved again.
@@ -269,8 +314,4 @@ impl<D: Dataplane> Engine<D> {
         others.remove(resolved);
         self.index.mark_again(others);
     }
-}
-
-fn lost_text(vip: VipPort, winner: &ObjectName) -> String {
-    format!("{vip} belongs to the older Service {winner}; give one of them another address or port")
 }

@@ -3,13 +3,15 @@
 //! * `engine` pure: index, desired state, mirror and scope; says what to do next
 //! * `pace` pure: when the audit, a retry or a look at draining real servers is due
 //! * `run` the shell: one thread that owns the engine and the kernel's sockets
-//! * `board` what the loop tells metrics and health
+//! * `board` what the loop tells metrics and health; `outlets` what it hands on to tasks
 
 pub mod board;
 pub mod engine;
+pub mod outlets;
 pub mod pace;
 pub mod run;
 
 pub use board::{Board, Pass, Trigger};
 pub use engine::Engine;
+pub use outlets::Outlets;
 pub use run::{Clock, Loop, Memory, Timing};

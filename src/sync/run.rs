@@ -11,10 +11,11 @@ use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Pass, Trigger};
 use super::engine::{Complaint, Engine};
+use super::outlets::Outlets;
 use super::pace::Pace;
 use crate::cluster::Event;
 use crate::dataplane::{Dataplane, Error, Report, Scope};
-use crate::model::{Moment, ObjectName, VipKind, VipPort};
+use crate::model::{Moment, Notice, ObjectName, Topic, VipKind, VipPort};
 
 /// Rhythm of the loop.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,7 @@ pub struct Loop<D: Dataplane> {
     pub engine: Engine<D>,
     pub events: Receiver<Event>,
     pub board: Arc<Board>,
+    pub outlets: Outlets,
     pub timing: Timing,
     pub shutdown: CancellationToken,
     pub clock: Clock,
@@ -170,6 +172,7 @@ impl<D: Dataplane> Loop<D> {
         }
         let resolution = self.engine.resolve_dirty(None);
         self.tell(resolution.complaints);
+        self.outlets.check_health(resolution.health_checks);
         scope.extend(resolution.scope);
         if trigger == Trigger::First {
             scope.extend(self.engine.everything().unwrap_or_default());
@@ -237,6 +240,7 @@ impl<D: Dataplane> Loop<D> {
         };
         let resolution = self.engine.resolve_dirty(Some(&early));
         self.tell(resolution.complaints);
+        self.outlets.check_health(resolution.health_checks);
         let mut scope = resolution.scope;
         scope.extend(D::Scope::base());
         let steps = self.engine.plan(&scope, begun);
@@ -359,6 +363,11 @@ impl<D: Dataplane> Loop<D> {
                 "so many Services are not served for that reason"
             );
         }
+        self.outlets
+            .notice_shadowed(&self.memory.shadowed, &shadowed, |service| {
+                let spec = self.engine.index().service(service);
+                spec.map(|spec| spec.uid.clone()).unwrap_or_default()
+            });
         self.board.shadowed(&shadowed, self.now());
         self.memory.shadowed = shadowed;
     }
@@ -378,13 +387,24 @@ impl<D: Dataplane> Loop<D> {
     }
 
     fn tell(&self, complaints: Vec<Complaint>) {
-        for Complaint { service, texts } in complaints {
-            if texts.is_empty() {
+        for Complaint {
+            service,
+            uid,
+            problems,
+        } in complaints
+        {
+            if problems.is_empty() {
                 info!(%service, "the Service is in order again");
             }
-            for text in texts {
-                warn!(%service, problem = text, "part of the Service is not served as asked");
+            for problem in &problems {
+                warn!(%service, reason = %problem.reason, %problem, "part of the Service is not served as asked");
             }
+            self.outlets.notice(Notice {
+                service,
+                uid,
+                topic: Topic::Meaning,
+                problems,
+            });
         }
     }
 

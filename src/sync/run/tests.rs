@@ -166,6 +166,7 @@ impl Bench {
             engine,
             events,
             board: Arc::new(Board::new(SourceBoard::default())),
+            outlets: Outlets::default(),
             timing: Timing {
                 audit_interval: HOUR,
                 seed: 1,

@@ -1,11 +1,14 @@
 //! Health and metrics over HTTP, on kube-proxy's ports and paths.
 //!
 //! `/healthz` and `/livez` on the health address (default `0.0.0.0:10256`); `/metrics`,
-//! `/proxyMode`, `/healthz` on the metrics address (default `127.0.0.1:10249`).
+//! `/proxyMode`, `/healthz` on the metrics address (default `127.0.0.1:10249`). `service_health`
+//! serves what load balancers ask of single Services, `listen` opens the listeners.
+
+mod listen;
+pub mod service_health;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::Moment;
 use crate::sync::Board;
 use crate::sync::board::Health;
+pub use listen::{ListenError, listen};
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -48,30 +52,6 @@ struct HealthBody {
     /// Sources that fail, with their errors. The node goes on serving what they told before.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     sources: BTreeMap<String, String>,
-}
-
-/// Cannot serve at an address.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}; is a kube-proxy or another ipvs-agent at work there?")]
-pub struct ListenError {
-    pub address: SocketAddr,
-    #[source]
-    pub source: io::Error,
-}
-
-/// Opens a listener. Done at start, so that an address in use is told at once. `0.0.0.0` means
-/// both families where the node has IPv6, as it does in Go and so for kube-proxy.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let failed = |source| ListenError { address, source };
-    if address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
-        let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
-        match TcpListener::bind(both).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(failed(error)),
-            Err(_) => {}
-            Ok(listener) => return Ok(listener),
-        }
-    }
-    TcpListener::bind(address).await.map_err(failed)
 }
 
 /// Serves health checks until shut down.
@@ -108,19 +88,28 @@ pub async fn serve_metrics(
 /// Whether this node serves.
 async fn healthz(State(pages): State<Pages>) -> Response {
     let (health, now) = (pages.board.health(), now(&pages));
+    let verdict = judge(&health, now, pages.patience);
+    answer(&pages, &health, now, Some(true), verdict)
+}
+
+impl Pages {
+    /// Whether Services are served as the sources want them, whatever becomes of the node.
+    fn proxy_is_healthy(&self) -> bool {
+        let (_, bad) = judge(&self.board.health(), now(self), self.patience);
+        !bad
+    }
+}
+
+/// What is wrong, and whether it has been for too long.
+fn judge(health: &Health, now: Moment, patience: Duration) -> (Option<String>, bool) {
     let troubles = [&health.failing, &health.obstructed];
     let trouble = troubles.into_iter().flatten().next();
     let reason = trouble
         .map(|(since, error)| format!("for {} s: {error}", now.since(*since).as_secs()))
-        .or_else(|| standstill(&health, now, pages.patience));
-    let lasts = trouble.is_none_or(|(since, _)| now.since(*since) >= pages.patience);
-    answer(
-        &pages,
-        &health,
-        now,
-        Some(true),
-        (reason.clone(), reason.is_some() && lasts),
-    )
+        .or_else(|| standstill(health, now, patience));
+    let lasts = trouble.is_none_or(|(since, _)| now.since(*since) >= patience);
+    let bad = reason.is_some() && lasts;
+    (reason, bad)
 }
 
 /// Whether the agent runs: false only if a restart would help. What the kernel or the node refuses
