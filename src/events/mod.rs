@@ -153,3 +153,6 @@ impl Sender {
 
 /// For one Event, connection included.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

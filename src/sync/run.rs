@@ -172,7 +172,6 @@ impl<D: Dataplane> Loop<D> {
         }
         let resolution = self.engine.resolve_dirty(None);
         self.tell(resolution.complaints);
-        self.outlets.check_health(resolution.health_checks);
         scope.extend(resolution.scope);
         if trigger == Trigger::First {
             scope.extend(self.engine.everything().unwrap_or_default());
@@ -182,6 +181,8 @@ impl<D: Dataplane> Loop<D> {
         }
         let steps = self.engine.plan(&scope, now);
         let pass = self.apply(trigger, resolution.services, steps, begun);
+        // Load balancers come once the kernel is ready for them.
+        self.outlets.check_health(resolution.health_checks);
         self.engine.set_started();
         let now = self.now();
         self.memory.in_doubt = pass.reobserve || pass.postponed > 0;
@@ -240,11 +241,11 @@ impl<D: Dataplane> Loop<D> {
         };
         let resolution = self.engine.resolve_dirty(Some(&early));
         self.tell(resolution.complaints);
-        self.outlets.check_health(resolution.health_checks);
         let mut scope = resolution.scope;
         scope.extend(D::Scope::base());
         let steps = self.engine.plan(&scope, begun);
         let pass = self.apply(Trigger::First, resolution.services, steps, begun);
+        self.outlets.check_health(resolution.health_checks);
         if pass.failed > 0 {
             pending.extend(scope);
         }

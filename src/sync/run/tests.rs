@@ -12,6 +12,8 @@ use crate::model::{Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
 use crate::resolve::{Change, DesiredState, Policy};
 use crate::sync::engine::EngineConfig;
 
+mod outlets;
+
 /// A kernel of tuples.
 #[derive(Default)]
 struct Tuples {
