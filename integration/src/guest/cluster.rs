@@ -139,6 +139,21 @@ impl Cluster {
         pods: &[(Pod, State)],
         ports: &[(&str, &str)],
     ) -> Result<()> {
+        let pods: Vec<_> = pods
+            .iter()
+            .map(|(pod, state)| (*pod, *state, json!(null)))
+            .collect();
+        self.hinted_slice(service, slice, &pods, ports)
+    }
+
+    /// The same with the `hints` of each endpoint.
+    pub fn hinted_slice(
+        &mut self,
+        service: &str,
+        slice: &str,
+        pods: &[(Pod, State, Value)],
+        ports: &[(&str, &str)],
+    ) -> Result<()> {
         let ports: Vec<Value> = ports
             .iter()
             .map(|(name, protocol)| json!({ "name": name, "protocol": protocol, "port": POD_PORT }))
@@ -146,7 +161,7 @@ impl Cluster {
         for (family, v6) in [("IPv4", false), ("IPv6", true)] {
             let endpoints: Vec<Value> = pods
                 .iter()
-                .map(|(pod, state)| {
+                .map(|(pod, state, hints)| {
                     let addr = if v6 { pod.v6() } else { pod.v4() };
                     json!({
                         "addresses": [addr],
@@ -156,6 +171,7 @@ impl Cluster {
                             "serving": *state != State::NotReady,
                             "terminating": *state == State::Terminating,
                         },
+                        "hints": hints,
                     })
                 })
                 .collect();
@@ -177,11 +193,31 @@ impl Cluster {
 
     /// Writes a Node.
     pub fn node(&mut self, name: &str) -> Result<()> {
-        let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
-        let nodes = Api::<DynamicObject>::all_with(self.client.clone(), &resource("Node"));
+        let pods = Pod {
+            node: name[1..].parse()?,
+            number: 1,
+        };
+        let object = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": { "name": name },
+            "spec": { "podCIDR": pods.cidrs()[0], "podCIDRs": pods.cidrs() },
+        });
+        let nodes = self.nodes();
         let (params, patch) = (PatchParams::apply("lab").force(), Patch::Apply(&object));
         self.runtime.block_on(nodes.patch(name, &params, &patch))?;
         Ok(())
+    }
+
+    /// Sets or removes a label of a Node.
+    pub fn label_node(&self, node: &str, key: &str, value: Option<&str>) -> Result<()> {
+        let patch = json!({ "metadata": { "labels": { key: value } } });
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        self.runtime
+            .block_on(self.nodes().patch(node, &params, &patch))?;
+        Ok(())
+    }
+
+    fn nodes(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &resource("Node"))
     }
 
     /// Sets or removes a label of a Service.

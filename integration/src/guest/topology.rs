@@ -44,6 +44,15 @@ impl Pod {
     pub fn v6(self) -> String {
         format!("fd00:244:{}::{}", self.node, self.number + 1)
     }
+
+    /// Where the pods of its node are.
+    pub fn cidrs(self) -> [String; 2] {
+        let node = self.node;
+        [
+            format!("10.244.{node}.0/24"),
+            format!("fd00:244:{node}::/64"),
+        ]
+    }
 }
 
 // The pods that stories name most.

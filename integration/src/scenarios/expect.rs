@@ -65,6 +65,21 @@ pub fn refused(from: &str, transport: Transport, to: SocketAddr) -> Result<()> {
     )
 }
 
+/// Waits until a request gets no answer of any kind. Only a story that has seen the tuple programmed
+/// can tell this from a network that leads nowhere.
+pub fn silence(from: &str, transport: Transport, to: SocketAddr) -> Result<()> {
+    eventually(
+        &format!("{from} hears nothing of {to} over {transport:?}"),
+        || {
+            let before = icmp_errors(from)?;
+            Ok(match probe(from, transport, to)? {
+                Answer::Timeout if icmp_errors(from)? == before => Ok(()),
+                other => Err(format!("got {other}")),
+            })
+        },
+    )
+}
+
 /// How many messages "destination unreachable" a namespace has received, in both families.
 fn icmp_errors(namespace: &str) -> Result<u64> {
     let [v4, v6] = inside(namespace, || {

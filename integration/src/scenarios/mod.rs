@@ -8,6 +8,7 @@ mod neighbours;
 mod node;
 mod node_addresses;
 mod operator;
+mod policies;
 mod reach;
 mod run;
 mod scale;
@@ -24,7 +25,7 @@ use crate::guest::topology::{NODES, Topology};
 
 pub use run::run;
 
-use expect::{answered_by, at, node_addresses, refused, route_from_client, seen_client};
+use expect::{answered_by, at, node_addresses, refused, route_from_client, seen_client, silence};
 
 /// One story.
 pub struct Scenario {
@@ -104,6 +105,26 @@ pub const ALL: &[Scenario] = &[
         "affinity",
         "session affinity, on, moving on and off",
         services::affinity,
+    ),
+    story(
+        "internal-local",
+        "internalTrafficPolicy: Local",
+        policies::internal_local,
+    ),
+    story(
+        "external-local",
+        "externalTrafficPolicy: Local, by who asks",
+        policies::external_local,
+    ),
+    story(
+        "topology",
+        "hints for zones and nodes, labels that change",
+        policies::topology,
+    ),
+    story(
+        "source-ranges",
+        "loadBalancerSourceRanges, for pods and nodes too",
+        policies::source_ranges,
     ),
     story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
     story(
