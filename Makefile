@@ -49,6 +49,18 @@ test-kernel: build ## Scenarios with real packets: make test-kernel KERNEL=uml|q
 	$(call phase,scenarios on $(KERNEL))
 	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $(KERNEL) $(SCENARIO)
 
+.PHONY: test-matrix
+test-matrix: build ## Every cell of the conformance matrix: make test-matrix KERNEL=uml|qemu
+	$(call phase,the whole matrix on $(KERNEL))
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $(KERNEL) matrix-full
+
+.PHONY: conformance
+conformance: build ## Every story and every cell on both kernels, then docs/conformance.md from what they proved
+	@$(CARGO_TARGET_DIR)/debug/lab conformance --forget
+	@$(MAKE) --no-print-directory test-kernel test-matrix KERNEL=uml
+	@$(MAKE) --no-print-directory test-kernel test-matrix KERNEL=qemu
+	@$(CARGO_TARGET_DIR)/debug/lab conformance > docs/conformance.md
+
 .PHONY: test-parity
 test-parity: build ## ipvs-sys against ipvsadm on a real kernel
 	$(call phase,ipvs-sys and ipvsadm side by side)

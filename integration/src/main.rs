@@ -4,6 +4,7 @@
 //! * `host` boots guests and runs the API server, in a network namespace of its own
 //! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
 //! * `scenarios` the stories
+//! * `conformance` what a Service must do for whom, as a table
 //! * `protocol` what host and guest say to each other
 
 #![allow(
@@ -15,6 +16,7 @@
     reason = "stories hand over literal JSON"
 )]
 
+mod conformance;
 mod guest;
 mod host;
 mod protocol;
@@ -54,6 +56,12 @@ enum Command {
     Demo,
     /// Name the scenarios
     List,
+    /// Print what runs have proved, as `docs/conformance.md` has it
+    Conformance {
+        /// Forget it instead
+        #[arg(long)]
+        forget: bool,
+    },
     /// Inside a guest: run scenarios
     #[command(hide = true)]
     Guest {
@@ -87,6 +95,8 @@ fn main() -> ExitCode {
             }
             Ok(())
         }
+        Command::Conformance { forget: true } => host::forget(),
+        Command::Conformance { forget: false } => host::conformance().map(|text| print!("{text}")),
         Command::Guest {
             agent,
             api,

@@ -10,6 +10,59 @@ pub const TOKEN: &str = "lab";
 pub const BOOTED: &str = "LAB BOOTED";
 /// Begins the line that says how a guest's run ended.
 const VERDICT: &str = "LAB VERDICT:";
+/// Begins a line that says what was proved.
+const PROOF: &str = "LAB PROOF:";
+
+/// How many of a story's trials of one subject gave what they had to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    pub story: String,
+    /// An article of the law, or the whole story.
+    pub subject: String,
+    pub passed: usize,
+    pub of: usize,
+}
+
+impl Proof {
+    /// The subject of a story's own proof.
+    pub const STORY: &str = "story";
+
+    /// Prints the line that [`Proof::parse`] reads.
+    pub fn announce(&self) {
+        println!("{}", self.line());
+    }
+
+    /// The line itself.
+    pub fn line(&self) -> String {
+        let Self {
+            story,
+            subject,
+            passed,
+            of,
+        } = self;
+        format!("{PROOF} {story} | {subject} | {passed} of {of}")
+    }
+
+    /// Nothing for a line that is none; an error for one that is broken.
+    pub fn parse(line: &str) -> Result<Option<Self>> {
+        let Some(proof) = line.trim().strip_prefix(PROOF) else {
+            return Ok(None);
+        };
+        let parts: Vec<&str> = proof.split('|').map(str::trim).collect();
+        let [story, subject, numbers] = parts[..] else {
+            bail!("odd proof {proof:?}");
+        };
+        let Some((passed, of)) = numbers.split_once(" of ") else {
+            bail!("odd proof {proof:?}");
+        };
+        Ok(Some(Self {
+            story: story.to_owned(),
+            subject: subject.to_owned(),
+            passed: passed.parse()?,
+            of: of.parse()?,
+        }))
+    }
+}
 
 /// How a guest's run ended. Exactly one is demanded of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +109,19 @@ mod tests {
             failed: 1,
         };
         assert_eq!(Verdict::parse(&verdict.line()).ok(), Some(Some(verdict)));
+    }
+
+    #[test]
+    fn a_proof_is_read_as_it_was_written() {
+        let proof = Proof {
+            story: "matrix".to_owned(),
+            subject: "3 Local Hairpin".to_owned(),
+            passed: 4,
+            of: 6,
+        };
+        assert_eq!(Proof::parse(&proof.line()).ok(), Some(Some(proof)));
+        assert_eq!(Proof::parse("ok   hairpin 0.2 s").ok(), Some(None));
+        assert!(Proof::parse("LAB PROOF: matrix | 4 of 6").is_err());
     }
 
     #[test]

@@ -248,6 +248,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Writes a slice of one family of endpoints that need not be pods.
+    pub fn endpoint_slice(
+        &mut self,
+        service: &str,
+        family: &str,
+        endpoints: &[Value],
+        ports: &[Value],
+    ) -> Result<()> {
+        let name = format!("{service}-{}", family.to_lowercase());
+        let object = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {
+                "name": name,
+                "labels": { "kubernetes.io/service-name": service },
+            },
+            "addressType": family,
+            "ports": ports,
+            "endpoints": endpoints,
+        });
+        self.apply("EndpointSlice", &name, &object)?;
+        Ok(())
+    }
+
     /// Deletes all that was made.
     pub fn tidy(&mut self) {
         for (kind, name) in std::mem::take(&mut self.made) {

@@ -22,12 +22,21 @@ pub struct Server {
 impl Server {
     /// Serves at a port over TCP, UDP and SCTP, IPv4 and IPv6.
     pub fn start(namespace: &str, name: &str, port: u16) -> Result<Self> {
-        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        Self::start_at(
+            namespace,
+            name,
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        )
+    }
+
+    /// The same at one address. Where a namespace has several, an answer over UDP or SCTP from a server at
+    /// all of them may leave from another one than was asked.
+    pub fn start_at(namespace: &str, name: &str, at: SocketAddr) -> Result<Self> {
         let (tcp, udp, sctp) = inside(namespace, || -> Result<_> {
             Ok((
-                TcpListener::bind(any)?,
-                UdpSocket::bind(any)?,
-                sctp_listener(any)?,
+                TcpListener::bind(at)?,
+                UdpSocket::bind(at)?,
+                sctp_listener(at)?,
             ))
         })??;
         let stopped = Arc::new(AtomicBool::new(false));
@@ -108,9 +117,13 @@ fn echo(mut stream: TcpStream, peer: SocketAddr, name: &str, stopped: &AtomicBoo
     }
 }
 
-fn sctp_listener(any: SocketAddr) -> Result<Socket> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::from(132)))?;
-    socket.bind(&any.into())?;
+fn sctp_listener(at: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(at),
+        Type::STREAM,
+        Some(Protocol::from(132)),
+    )?;
+    socket.bind(&at.into())?;
     socket.listen(64)?;
     Ok(socket)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::control_plane::ControlPlane;
 use super::guest::Guest;
 use super::signals::Signals;
-use crate::protocol::{BOOTED, REQUEST, Verdict};
+use crate::protocol::{BOOTED, Proof, REQUEST, Verdict};
 
 /// The emulator broke its own kernel before that did anything. With two processors an emulated kernel
 /// now and then meets the breakpoint by which the other one is patching its code (seen with QEMU 7.2
@@ -18,11 +18,20 @@ use crate::protocol::{BOOTED, REQUEST, Verdict};
 #[error("the emulated kernel died while booting, of its own breakpoint")]
 pub struct DiedBooting;
 
+/// Who listens to a guest.
+#[derive(Default)]
+pub struct Listener<'a> {
+    /// Obeys what the guest asks of the host.
+    pub control_plane: Option<&'a mut ControlPlane>,
+    /// What the guest has proved.
+    pub proofs: Vec<Proof>,
+}
+
 /// Prints the console until the guest is off, obeys what it asks of the host, and demands exactly
 /// one verdict without a failure. Gives the number that passed.
 pub fn follow(
     mut guest: Guest,
-    mut control_plane: Option<&mut ControlPlane>,
+    listener: &mut Listener<'_>,
     signals: &Signals,
     limit: Duration,
 ) -> Result<usize> {
@@ -37,8 +46,10 @@ pub fn follow(
             Ok(line) => {
                 if let Some(verdict) = Verdict::parse(&line)? {
                     verdicts.push(verdict);
+                } else if let Some(proof) = Proof::parse(&line)? {
+                    listener.proofs.push(proof);
                 } else if let Some(request) = line.trim().strip_prefix(REQUEST) {
-                    let plane = control_plane.as_deref_mut();
+                    let plane = listener.control_plane.as_deref_mut();
                     plane
                         .ok_or_else(|| anyhow!("no API server to {request}"))?
                         .obey(request)?;
@@ -112,7 +123,12 @@ mod tests {
         let mut echo = Command::new("printf");
         echo.args(["%s", console]).stdout(Stdio::piped());
         let guest = Guest::playing(echo.spawn()?);
-        follow(guest, None, &Signals::watch()?, Duration::from_secs(60))
+        follow(
+            guest,
+            &mut Listener::default(),
+            &Signals::watch()?,
+            Duration::from_secs(60),
+        )
     }
 
     #[test]

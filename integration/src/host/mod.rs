@@ -7,6 +7,7 @@ mod guest;
 mod native;
 mod network;
 mod qemu;
+mod record;
 mod signals;
 mod uml;
 
@@ -16,9 +17,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::conformance::report::{Column, Story, render};
 use crate::protocol::Verdict;
+use crate::scenarios::ALL;
 use control_plane::ControlPlane;
-use follow::{DiedBooting, follow};
+use follow::{DiedBooting, Listener, follow};
 use guest::{Guest, NODE_MODULES};
 use network::LabNetwork;
 use signals::Signals;
@@ -30,6 +33,45 @@ pub enum Kernel {
     Uml,
     /// Linux 6.12 in QEMU, emulated
     Qemu,
+}
+
+impl Kernel {
+    pub const ALL: [Self; 2] = [Self::Uml, Self::Qemu];
+
+    /// As people know it.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Uml => "Linux 6.1, User-Mode Linux",
+            Self::Qemu => "Linux 6.12, QEMU",
+        }
+    }
+}
+
+/// Forgets what earlier runs proved.
+pub fn forget() -> Result<()> {
+    record::clear()
+}
+
+/// What runs have proved, for people.
+pub fn conformance() -> Result<String> {
+    let columns: Result<Vec<Column>> = Kernel::ALL
+        .into_iter()
+        .map(|kernel| {
+            Ok(Column {
+                kernel: kernel.title().to_owned(),
+                proofs: record::read(kernel)?,
+            })
+        })
+        .collect();
+    let stories: Vec<Story> = ALL
+        .iter()
+        .filter(|story| story.name != "scale")
+        .map(|story| Story {
+            name: story.name,
+            about: story.about,
+        })
+        .collect();
+    Ok(render(&columns?, &stories))
 }
 
 /// Runs scenarios in a guest.
@@ -47,7 +89,14 @@ pub fn run(kernel: Kernel, names: &[String]) -> Result<()> {
         names.join(" ")
     );
     let boot = || Guest::boot(kernel, &network, &work.path, &NODE_MODULES, &command);
-    let passed = boot_and_follow(boot, Some(&mut control_plane), &signals, RUN_LIMIT)?;
+    let mut listener = Listener {
+        control_plane: Some(&mut control_plane),
+        ..Listener::default()
+    };
+    let result = boot_and_follow(boot, &mut listener, &signals, RUN_LIMIT);
+    // What failed counts too.
+    record::keep(kernel, listener.proofs)?;
+    let passed = result?;
     println!("{passed} passed, 0 failed");
     Ok(())
 }
@@ -61,7 +110,7 @@ pub fn exec(kernel: Kernel, command: &[String]) -> Result<()> {
     let command = format!("{} && echo '{good}' || echo '{bad}'", command.join(" "));
     // The rest comes by the kernel's own autoloading, and goes again if the command wants that.
     let boot = || Guest::boot(kernel, &network, &work.path, &["dummy"], &command);
-    let passed = boot_and_follow(boot, None, &signals, RUN_LIMIT)?;
+    let passed = boot_and_follow(boot, &mut Listener::default(), &signals, RUN_LIMIT)?;
     println!("{passed} passed, 0 failed");
     Ok(())
 }
@@ -73,30 +122,30 @@ pub fn demo() -> Result<()> {
     if native::has_ipvs() {
         println!("this kernel has ip_vs: the demo runs in network namespaces of its own");
         let guest = native::start(&lab, &agent)?;
-        return follow(guest, None, &signals, DEMO_LIMIT).map(|_| ());
+        return follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT).map(|_| ());
     }
     let work = Work::new()?;
     let network = LabNetwork::new()?;
     let command = format!("{} guest-demo --agent {}", lab.display(), agent.display());
     println!("this kernel has no ip_vs: booting one that has (User-Mode Linux) …");
     let guest = Guest::boot(Kernel::Uml, &network, &work.path, &NODE_MODULES, &command)?;
-    follow(guest, None, &signals, DEMO_LIMIT).map(|_| ())
+    follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT).map(|_| ())
 }
 
 /// Boots once more where the emulator failed, and not what runs in it.
 fn boot_and_follow(
     boot: impl Fn() -> Result<Guest>,
-    mut control_plane: Option<&mut ControlPlane>,
+    listener: &mut Listener<'_>,
     signals: &Signals,
     limit: Duration,
 ) -> Result<usize> {
     for _ in 1..BOOTS {
-        match follow(boot()?, control_plane.as_deref_mut(), signals, limit) {
+        match follow(boot()?, listener, signals, limit) {
             Err(error) if error.is::<DiedBooting>() => println!("{error}; booting once more"),
             result => return result,
         }
     }
-    follow(boot()?, control_plane, signals, limit)
+    follow(boot()?, listener, signals, limit)
 }
 
 /// A directory for one run, outside the tree and removed with it.

@@ -81,7 +81,7 @@ pub fn silence(from: &str, transport: Transport, to: SocketAddr) -> Result<()> {
 }
 
 /// How many messages "destination unreachable" a namespace has received, in both families.
-fn icmp_errors(namespace: &str) -> Result<u64> {
+pub fn icmp_errors(namespace: &str) -> Result<u64> {
     let [v4, v6] = inside(namespace, || {
         ["snmp", "snmp6"].map(|file| fs::read_to_string(format!("/proc/thread-self/net/{file}")))
     })?;

@@ -4,6 +4,7 @@ pub mod demo;
 mod expect;
 mod foreign;
 mod lifecycle;
+mod matrix;
 mod neighbours;
 mod node;
 mod node_addresses;
@@ -207,6 +208,22 @@ pub const ALL: &[Scenario] = &[
         "cleanup removes what is ours and nothing else",
         foreign::cleanup,
     ),
+    Scenario {
+        on_demand: true,
+        ..story(
+            "matrix",
+            "every two circumstances of the conformance matrix together",
+            matrix::matrix,
+        )
+    },
+    Scenario {
+        on_demand: true,
+        ..story(
+            "matrix-full",
+            "every cell of the conformance matrix",
+            matrix::matrix_full,
+        )
+    },
     Scenario {
         on_demand: true,
         bare: true,

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::{ALL, Lab, Scenario};
 use crate::guest::cluster::ApiServer;
-use crate::protocol::Verdict;
+use crate::protocol::{Proof, Verdict};
 
 /// Runs the stories that are named, or all but those on demand.
 pub fn run(agent: PathBuf, api: ApiServer, names: &[String]) -> Result<()> {
@@ -21,6 +21,13 @@ pub fn run(agent: PathBuf, api: ApiServer, names: &[String]) -> Result<()> {
         let result = lab
             .prepare(scenario)
             .and_then(|()| (scenario.run)(&mut lab));
+        Proof {
+            story: scenario.name.to_owned(),
+            subject: Proof::STORY.to_owned(),
+            passed: usize::from(result.is_ok()),
+            of: 1,
+        }
+        .announce();
         let seconds = begun.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
