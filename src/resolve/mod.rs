@@ -85,11 +85,11 @@ impl fmt::Display for SkipReason {
 }
 
 /// An endpoint that takes no new connections of a Service port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Excluded {
-    pub port: ServicePortName,
     /// Under which of the Service's traffic policies; `None`: whatever the policy.
     pub policy: Option<TrafficPolicy>,
+    pub port: ServicePortName,
     pub endpoint: HostPort,
     pub reason: ExclusionReason,
 }

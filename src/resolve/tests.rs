@@ -1,9 +1,12 @@
 //! Numbers in comments are those of the checklist that upstream's own unit tests make up.
 
+mod traffic;
+
 use super::*;
 use crate::model::{Endpoint, EndpointPort, Family, Protocol, RealServer, ServicePort, VipKind};
 
 struct Lab {
+    name: ObjectName,
     spec: ServiceSpec,
     slices: Vec<EndpointSlice>,
     node: NodeInfo,
@@ -19,6 +22,7 @@ fn lab() -> Lab {
         node_port: 0,
     };
     Lab {
+        name: ObjectName::new("ns", "web"),
         spec: ServiceSpec {
             cluster_ips: vec!["10.96.0.10".parse().unwrap()],
             ports: vec![port],
@@ -54,15 +58,19 @@ impl Lab {
         self
     }
 
-    fn resolve(&self) -> Resolved {
-        resolve(View {
-            name: &ObjectName::new("ns", "web"),
+    fn view<'a>(&'a self, slices: &'a [&'a EndpointSlice]) -> View<'a> {
+        View {
+            name: &self.name,
             spec: &self.spec,
-            slices: &self.slices.iter().collect::<Vec<_>>(),
+            slices,
             node: &self.node,
             node_port_addresses: &self.node_port_addresses,
             policy: &self.policy,
-        })
+        }
+    }
+
+    fn resolve(&self) -> Resolved {
+        resolve(self.view(&self.slices.iter().collect::<Vec<_>>()))
     }
 
     /// Real servers of the cluster IP, as `address:port` with `drain` and `local` marks.
