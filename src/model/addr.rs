@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
 /// IPv4 or IPv6. Every Service, set, rule and route belongs to one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -161,6 +163,23 @@ impl FromStr for VipPort {
     }
 }
 
+/// A CIDR, its host bits kept; none for what others might read otherwise. `ipnet`'s own parser reads
+/// `010.0.0.0/8` as `10.0.0.0/8`, where some see octal numbers (CVE-2021-29923), and takes IPv4
+/// addresses dressed as IPv6.
+pub fn parse_cidr(text: &str) -> Option<IpNet> {
+    let (addr, len) = text.split_once('/')?;
+    // `std`'s parser of addresses refuses leading zeros and zones.
+    let addr: IpAddr = addr.parse().ok()?;
+    let canonical =
+        len.bytes().all(|byte| byte.is_ascii_digit()) && (len == "0" || !len.starts_with('0'));
+    let len: u8 = len.parse().ok().filter(|_| canonical)?;
+    let mapped = matches!(addr, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if mapped {
+        return None;
+    }
+    IpNet::new(addr, len).ok()
+}
+
 /// A text that is not what its place asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseAddrError {
@@ -184,6 +203,31 @@ mod tests {
     fn vip_port_text_round_trips() {
         for text in ["10.96.0.1:443/TCP", "[fd00::1]:53/UDP", "192.0.2.7:1/SCTP"] {
             assert_eq!(text.parse::<VipPort>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn cidrs_are_parsed_strictly() {
+        let ok = |text: &str| parse_cidr(text).map(|net| net.to_string());
+        assert_eq!(ok("10.1.2.3/8").as_deref(), Some("10.1.2.3/8"));
+        assert_eq!(ok("0.0.0.0/0").as_deref(), Some("0.0.0.0/0"));
+        assert_eq!(ok("FD00::1/64").as_deref(), Some("fd00::1/64"));
+        for odd in [
+            "",
+            "/",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "10.0.0.0/08",
+            "010.0.0.0/8",
+            "fd00::/129",
+            "fe80::1%eth0/64",
+            "::ffff:10.0.0.0/104",
+            "10.0.0.0/255.0.0.0",
+            " 10.0.0.0/8",
+        ] {
+            assert_eq!(ok(odd), None, "{odd:?}");
         }
     }
 

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::Converted;
 use crate::model::Protocol;
+use crate::model::addr::parse_cidr;
 
 /// One value of an object that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +88,7 @@ impl Problems {
 
     /// A CIDR; bits after the prefix are cut off, as Kubernetes does.
     pub(super) fn cidr(&mut self, field: &str, text: &str) -> Option<IpNet> {
-        let net = strict_cidr(text);
+        let net = parse_cidr(text).map(|net| net.trunc());
         if net.is_none() {
             self.refuse(field, text, "a CIDR such as 10.0.0.0/8 or fd00::/64");
         }
@@ -125,46 +126,46 @@ impl Problems {
     }
 }
 
-/// `ipnet`'s own parser reads `010.0.0.0/8` as `10.0.0.0/8`, where others read octal numbers; the
-/// address parser of `std` refuses it.
-fn strict_cidr(text: &str) -> Option<IpNet> {
-    let (addr, len) = text.split_once('/')?;
-    let addr: IpAddr = addr.parse().ok()?;
-    let canonical =
-        len.bytes().all(|byte| byte.is_ascii_digit()) && (len == "0" || !len.starts_with('0'));
-    let len: u8 = len.parse().ok().filter(|_| canonical)?;
-    let mapped = matches!(addr, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if mapped {
-        return None;
-    }
-    IpNet::new(addr, len).ok().map(|net| net.trunc())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn cidrs_are_parsed_strictly() {
-        let ok = |text: &str| strict_cidr(text).map(|net| net.to_string());
-        assert_eq!(ok("10.1.2.3/8").as_deref(), Some("10.0.0.0/8"));
-        assert_eq!(ok("0.0.0.0/0").as_deref(), Some("0.0.0.0/0"));
-        assert_eq!(ok("FD00::1/64").as_deref(), Some("fd00::/64"));
-        for odd in [
-            "",
-            "/",
-            "10.0.0.0",
-            "10.0.0.0/",
-            "10.0.0.0/33",
-            "10.0.0.0/+8",
-            "10.0.0.0/08",
-            "010.0.0.0/8",
-            "fd00::/129",
-            "::ffff:10.0.0.0/104",
-            "10.0.0.0/255.0.0.0",
-            " 10.0.0.0/8",
+    fn addresses_are_parsed_strictly() {
+        let mut problems = Problems::new("Service a/b".to_owned());
+        for good in [
+            "192.0.2.1",
+            "2001:db8::1",
+            "2001:DB8:0:0::1",
+            "0.0.0.0",
+            "::1",
         ] {
-            assert_eq!(ok(odd), None, "{odd:?}");
+            assert!(problems.address("f", good).is_some(), "{good}");
         }
+        assert!(problems.list.is_empty());
+        let odd = [
+            // Octal to some, decimal to others (CVE-2021-29923).
+            "192.0.2.01",
+            "010.0.0.1",
+            "0x7f.0.0.1",
+            "192.0.2",
+            "3221225985",
+            // Two forms of one address would be two VIPs here and one in the kernel.
+            "::ffff:192.0.2.1",
+            "::FFFF:c000:201",
+            // A zone means something on one node only.
+            "fe80::1%eth0",
+            "fe80::1%2",
+            "[2001:db8::1]",
+            "192.0.2.1/32",
+            "192.0.2.1:80",
+            " 192.0.2.1",
+            "192.0.2.1\n",
+            "",
+        ];
+        for text in odd {
+            assert_eq!(problems.address("f", text), None, "{text:?}");
+        }
+        assert_eq!(problems.list.len(), odd.len());
     }
 }
