@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
+use crate::model::addr::parse_cidr;
+
 /// The service proxy of a Kubernetes node, on the kernel's IPVS.
 #[derive(Debug, Parser)]
 #[command(name = "ipvs-agent", version, about, long_about = LONG_ABOUT, max_term_width = 100)]
@@ -98,15 +100,25 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "NAME", default_value = "rr")]
     pub scheduler: String,
     /// Ranges that cluster IPs come from; without it the API server's ServiceCIDR objects say so
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub service_cidr: Vec<IpNet>,
     /// Ranges whose sources are pods, which keep their address towards cluster IPs; without it
     /// the node's own pod CIDRs
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub cluster_cidr: Vec<IpNet>,
     /// Permit `spec.externalIPs` inside these ranges; without it all are refused (CVE-2020-8554)
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub external_ip_cidr: Vec<IpNet>,
+    /// Addresses of this node that NodePorts answer on: CIDRs (a family of which none is given is
+    /// open whole), `primary` for the node's InternalIP of each family, or `all`. Never loopback
+    /// and link-local ones, nor addresses of Services
+    #[arg(
+        long,
+        value_name = "CIDR|primary|all",
+        value_delimiter = ',',
+        default_value = "all"
+    )]
+    pub node_port_addresses: Vec<String>,
     /// Masquerade all traffic to cluster IPs, pods' too
     #[arg(long)]
     pub masquerade_all: bool,
@@ -174,6 +186,11 @@ pub struct CleanupArgs {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// A CIDR that everybody reads alike.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    parse_cidr(text).ok_or_else(|| "it takes a CIDR such as 10.96.0.0/16 or fd00::/64".to_owned())
 }
 
 /// One bit, decimal or hexadecimal.

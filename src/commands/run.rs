@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{explain_ipvs, settings};
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, SourceArgs};
 use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
 use crate::dataplane::ipvs::IpvsDataplane;
 use crate::events;
@@ -22,9 +22,10 @@ use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
 use crate::inspect::modules;
 use crate::model::{Moment, Notice, Scheduler};
-use crate::resolve::{KERNEL_SCHEDULERS, Policy};
+use crate::resolve::{KERNEL_SCHEDULERS, NodePortAddresses, Policy};
 use crate::routing::AddressWatch;
 use crate::sync::engine::EngineConfig;
+use crate::sync::place::PlaceConfig;
 use crate::sync::{Board, Engine, Loop, Memory, Outlets, Timing};
 use crate::telemetry;
 
@@ -82,6 +83,7 @@ async fn serve(
     let (deliver, receiver) = mpsc::channel::<Event>(EVENT_QUEUE);
     let node_name = args.source.node_name.clone();
     let mut outlets = Outlets::default();
+    let access = api_access(&args.source);
     match args.source.manifests {
         Some(directory) => {
             tokio::spawn(manifests::run(
@@ -92,13 +94,6 @@ async fn serve(
             ));
         }
         None => {
-            let access = ApiAccess {
-                kubeconfig: args.source.kubeconfig(),
-                context: args.source.context,
-                servers: args.source.apiserver,
-                ca_file: args.source.apiserver_ca,
-                token_file: args.source.token_file,
-            };
             let reporter = events::Reporter {
                 access: access.clone(),
                 node: node_name.clone(),
@@ -187,7 +182,29 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<crate::dataplane
         settings: settings(&args.kernel, services.masquerade_all, drain_timeout)?,
         service_cidrs: truncated(&services.service_cidr),
         pod_cidrs: truncated(&services.cluster_cidr),
+        place: place_config(args)?,
     })
+}
+
+fn place_config(args: &RunArgs) -> anyhow::Result<PlaceConfig> {
+    let items = &args.services.node_port_addresses;
+    Ok(PlaceConfig {
+        node_port_addresses: NodePortAddresses::parse(items).context("--node-port-addresses")?,
+        api_servers: match args.source.manifests {
+            Some(_) => BTreeSet::new(),
+            None => api_access(&args.source).server_addresses(),
+        },
+    })
+}
+
+fn api_access(source: &SourceArgs) -> ApiAccess {
+    ApiAccess {
+        kubeconfig: source.kubeconfig(),
+        context: source.context.clone(),
+        servers: source.apiserver.clone(),
+        ca_file: source.apiserver_ca.clone(),
+        token_file: source.token_file.clone(),
+    }
 }
 
 /// `10.96.0.1/16` means `10.96.0.0/16`.

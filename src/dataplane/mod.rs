@@ -12,11 +12,10 @@ pub mod ipvs;
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::fmt;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Family, Moment, VipPort};
+use crate::model::{Family, Moment, NodeNetwork, VipPort};
 use crate::resolve::{Change, DesiredState};
 
 /// Address ranges of the cluster, from objects of the API or from configuration.
@@ -100,8 +99,8 @@ pub trait Dataplane {
     /// real server has been draining, and what we made ourselves.
     fn observe(&mut self, previous: Option<&Self::Observed>) -> Result<Self::Observed, Error>;
 
-    /// The node's own addresses, at which NodePorts answer.
-    fn node_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error>;
+    /// Where the node stands: its own addresses, at which NodePorts answer, and its gateways.
+    fn node_network(&mut self) -> Result<NodeNetwork, Error>;
 
     /// Reads again what a plan may be waiting for (connections of draining real servers) and
     /// names it. Costs the number of virtual servers that drain.

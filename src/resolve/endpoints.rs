@@ -51,7 +51,7 @@ pub enum ExclusionReason {
     NotReady,
     /// Terminating while others are ready; it keeps the connections it has.
     Draining,
-    /// Loopback, link-local, multicast or unspecified (CVE-2021-25737).
+    /// Loopback, link-local, multicast or unspecified (CVE-2021-25737), or a cluster IP.
     RefusedAddress,
     /// On another node, and the traffic policy is `Local`.
     OtherNode,
@@ -66,7 +66,7 @@ impl fmt::Display for ExclusionReason {
         f.write_str(match self {
             Self::NotReady => "not ready",
             Self::Draining => "terminating while others are ready",
-            Self::RefusedAddress => "loopback, link-local, multicast or unspecified address",
+            Self::RefusedAddress => "loopback, link-local, multicast, unspecified or cluster IP",
             Self::OtherNode => "on another node, under a Local traffic policy",
             Self::OtherNodeHint => "hinted for other nodes",
             Self::OtherZone => "hinted for other zones",
@@ -195,7 +195,7 @@ fn merge(
                 if Family::of(endpoint.addr) != family {
                     continue;
                 }
-                if !is_permitted(endpoint) {
+                if !is_permitted(endpoint) || view.reserved.is_cluster_ip(endpoint.addr) {
                     excluded.push((key, ExclusionReason::RefusedAddress));
                     continue;
                 }

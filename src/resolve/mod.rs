@@ -7,7 +7,9 @@ mod annotations;
 pub mod desired;
 pub mod endpoints;
 mod health_check;
+pub mod node_addresses;
 mod problems;
+pub mod reserved;
 mod topology;
 mod vips;
 
@@ -25,6 +27,8 @@ use crate::model::{
 pub use annotations::KERNEL_SCHEDULERS;
 pub use desired::{Change, DesiredState};
 pub use endpoints::{ExclusionReason, Selection};
+pub use node_addresses::NodePortAddresses;
+pub use reserved::Reserved;
 
 /// Settings that decide what a Service means on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct View<'a> {
     pub node: &'a NodeInfo,
     /// Addresses of this node that NodePorts answer on.
     pub node_port_addresses: &'a BTreeSet<IpAddr>,
+    /// Addresses that are no Service's to take.
+    pub reserved: &'a Reserved,
     pub policy: &'a Policy,
 }
 

@@ -11,6 +11,7 @@ struct Lab {
     slices: Vec<EndpointSlice>,
     node: NodeInfo,
     node_port_addresses: BTreeSet<IpAddr>,
+    reserved: Reserved,
     policy: Policy,
 }
 
@@ -34,6 +35,7 @@ fn lab() -> Lab {
             ..NodeInfo::default()
         },
         node_port_addresses: BTreeSet::from(["192.0.2.1".parse().unwrap()]),
+        reserved: Reserved::default(),
         policy: Policy {
             scheduler: Scheduler::named("rr"),
             schedulers: BTreeSet::new(),
@@ -65,6 +67,7 @@ impl Lab {
             slices,
             node: &self.node,
             node_port_addresses: &self.node_port_addresses,
+            reserved: &self.reserved,
             policy: &self.policy,
         }
     }

@@ -17,16 +17,9 @@ use netlink_packet_route::route::{
 };
 
 use super::{Error, RouteClient, errno, is_unsupported};
-use crate::model::Family;
-use crate::model::node::NodeNetwork;
+use crate::model::{Family, NodeNetwork};
 
 impl RouteClient {
-    /// Every address that others may reach the node at.
-    pub fn node_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
-        let network = self.node_network()?;
-        Ok(network.addresses.iter().map(IpNet::addr).collect())
-    }
-
     /// Where the node stands: addresses of its interfaces but loopback and link-local ones, and
     /// but those that other proxies keep their virtual addresses on; gateways.
     pub fn node_network(&mut self) -> Result<NodeNetwork, Error> {

@@ -5,11 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::place::{Moved, Place, PlaceConfig};
 use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
-use crate::model::{HealthCheck, HealthCheckChange, Moment, ObjectName, Problem, VipKind, VipPort};
+use crate::model::{
+    HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, VipKind, VipPort,
+};
 use crate::resolve::desired::LostClaim;
-use crate::resolve::{Change, DesiredState, Policy, View, resolve};
+use crate::resolve::{Change, DesiredState, Policy, Resolved, View, resolve};
 
 /// Settings of the engine that come from the command line.
 #[derive(Debug, Clone)]
@@ -21,13 +24,14 @@ pub struct EngineConfig<S> {
     pub service_cidrs: BTreeSet<ipnet::IpNet>,
     /// Used in place of the node's own pod CIDRs where any are given.
     pub pod_cidrs: BTreeSet<ipnet::IpNet>,
+    pub place: PlaceConfig,
 }
 
 /// Knowledge and wishes of one agent.
 pub struct Engine<D: Dataplane> {
     config: EngineConfig<D::Settings>,
     index: Index,
-    node_port_addresses: BTreeSet<IpAddr>,
+    place: Place,
     desired: DesiredState,
     target: D::Target,
     network: ClusterNetwork,
@@ -75,7 +79,7 @@ impl<D: Dataplane> Engine<D> {
         let desired = DesiredState::default();
         Self {
             index: Index::new(&config.node_name),
-            node_port_addresses: BTreeSet::new(),
+            place: Place::new(config.place.clone()),
             target: D::target(&config.settings, &network, &desired),
             network,
             desired,
@@ -105,15 +109,25 @@ impl<D: Dataplane> Engine<D> {
         &mut self.observed
     }
 
-    /// Says where NodePorts answer. A change dirties the Services that have one.
-    pub fn set_node_port_addresses(&mut self, mut addresses: BTreeSet<IpAddr>) {
-        // An address that another proxy left on an interface is no address of the node's.
-        let cidrs = &self.network.service_cidrs;
-        addresses.retain(|addr| !cidrs.iter().any(|cidr| cidr.contains(addr)));
-        if self.node_port_addresses != addresses {
-            self.node_port_addresses = addresses;
-            self.index
-                .mark_dirty(|spec| spec.ports.iter().any(|port| port.node_port != 0));
+    /// Says where the node stands. What follows from it is part of the next resolving.
+    pub fn set_node_network(&mut self, network: NodeNetwork) {
+        self.place.set_network(network);
+    }
+
+    /// Addresses that NodePorts answer on.
+    pub fn node_port_addresses(&self) -> &BTreeSet<IpAddr> {
+        self.place.node_ports()
+    }
+
+    /// Marks the Services dirty that the node's place has a new meaning for.
+    fn settle_place(&mut self) {
+        let moved = self.place.settle(&self.index, &self.network.service_cidrs);
+        if moved != Moved::default() {
+            self.index.mark_dirty(|spec| {
+                let claims = !spec.external_ips.is_empty() || !spec.load_balancer_ips.is_empty();
+                let node_ports = spec.ports.iter().any(|port| port.node_port != 0);
+                moved.endpoints || (moved.claims && claims) || (moved.node_ports && node_ports)
+            });
         }
     }
 
@@ -124,6 +138,7 @@ impl<D: Dataplane> Engine<D> {
     ) -> Resolution<D::Scope> {
         let mut scope = D::Scope::default();
         let (mut complaints, mut health_checks) = (Vec::new(), Vec::new());
+        self.settle_place();
         let (now, later): (BTreeSet<_>, BTreeSet<_>) = self
             .index
             .take_dirty()
@@ -140,6 +155,11 @@ impl<D: Dataplane> Engine<D> {
             if only.is_none() {
                 // Those that won or lost a tuple by this one: they ask for what they asked before,
                 // so that touches nobody again.
+                todo.extend(self.index.take_dirty());
+            }
+            if only.is_none() && todo.is_empty() {
+                // An address of an interface may have become a Service's.
+                self.settle_place();
                 todo.extend(self.index.take_dirty());
             }
         }
@@ -285,6 +305,7 @@ impl<D: Dataplane> Engine<D> {
             D::retarget(target, change, scope);
         };
         let Some(spec) = self.index.service(name) else {
+            self.place.claim(name, BTreeSet::new());
             self.desired.remove(name, &mut on_change);
             self.revisit(others, name);
             return Told::default();
@@ -295,7 +316,8 @@ impl<D: Dataplane> Engine<D> {
             spec,
             slices: &slices,
             node: self.index.node(),
-            node_port_addresses: &self.node_port_addresses,
+            node_port_addresses: self.place.node_ports(),
+            reserved: self.place.reserved(),
             policy: &self.config.policy,
         });
         let mut told = Told {
@@ -303,6 +325,7 @@ impl<D: Dataplane> Engine<D> {
             problems: resolved.problems(),
             health_check: resolved.health_check.clone(),
         };
+        self.place.claim(name, claimed(&resolved));
         let lost = self.desired.replace(name, spec, resolved, &mut on_change);
         told.problems.extend(lost.iter().map(LostClaim::problem));
         self.revisit(others, name);
@@ -314,4 +337,12 @@ impl<D: Dataplane> Engine<D> {
         others.remove(resolved);
         self.index.mark_again(others);
     }
+}
+
+/// The LoadBalancer and external IPs among what a Service asks for.
+fn claimed(resolved: &Resolved) -> BTreeSet<IpAddr> {
+    let is_vip = |kind| matches!(kind, VipKind::LoadBalancer | VipKind::ExternalIp);
+    let servers = resolved.virtual_servers.iter();
+    let vips = servers.filter(|(_, server)| is_vip(server.kind));
+    vips.map(|(vip, _)| vip.addr).collect()
 }

@@ -1,6 +1,7 @@
 //! The loop: events and time in, plans carried out.
 //!
 //! * `engine` pure: index, desired state, mirror and scope; says what to do next
+//! * `place` pure: where the node stands, and which of its addresses Services answer on
 //! * `pace` pure: when the audit, a retry or a look at draining real servers is due
 //! * `run` the shell: one thread that owns the engine and the kernel's sockets
 //! * `board` what the loop tells metrics and health; `outlets` what it hands on to tasks
@@ -9,6 +10,7 @@ pub mod board;
 pub mod engine;
 pub mod outlets;
 pub mod pace;
+pub mod place;
 pub mod run;
 
 pub use board::{Board, Pass, Trigger};

@@ -1,6 +1,7 @@
 //! The thread that owns the kernel: waits for events or time, then resolves, plans and applies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Memory {
     shadowed: BTreeMap<VipPort, (ObjectName, VipKind)>,
     /// The node's addresses may be others than when they were last read.
     moved: bool,
+    /// Where NodePorts answer, as last logged.
+    node_ports: BTreeSet<IpAddr>,
 }
 
 /// Tells the time. Handed in, so that the loop has none of its own.
@@ -171,6 +174,7 @@ impl<D: Dataplane> Loop<D> {
             self.tell_drift(&self.engine.plan(&settled, now));
         }
         let resolution = self.engine.resolve_dirty(None);
+        self.tell_node_ports();
         self.tell(resolution.complaints);
         scope.extend(resolution.scope);
         if trigger == Trigger::First {
@@ -256,8 +260,8 @@ impl<D: Dataplane> Loop<D> {
         let now = self.now();
         let mut scope = D::Scope::default();
         if matches!(trigger, Trigger::First | Trigger::Audit) || self.engine.observed().is_none() {
-            let addresses = self.dataplane.node_addresses()?;
-            self.engine.set_node_port_addresses(addresses);
+            let network = self.dataplane.node_network()?;
+            self.engine.set_node_network(network);
             self.memory.moved = false;
             // A failed read leaves the mirror as it was: changes go on with it.
             let observed = self.dataplane.observe(self.engine.observed())?;
@@ -268,8 +272,8 @@ impl<D: Dataplane> Loop<D> {
             }
         }
         if std::mem::take(&mut self.memory.moved) {
-            match self.dataplane.node_addresses() {
-                Ok(addresses) => self.engine.set_node_port_addresses(addresses),
+            match self.dataplane.node_network() {
+                Ok(network) => self.engine.set_node_network(network),
                 // That is not to have none: the last ones stay, and an audit tries again.
                 Err(error) => {
                     warn!(
@@ -371,6 +375,19 @@ impl<D: Dataplane> Loop<D> {
             });
         self.board.shadowed(&shadowed, self.now());
         self.memory.shadowed = shadowed;
+    }
+
+    /// Where NodePorts answer is told when it changes.
+    fn tell_node_ports(&mut self) {
+        let now = self.engine.node_port_addresses();
+        if *now != self.memory.node_ports {
+            let text: Vec<String> = now.iter().map(IpAddr::to_string).collect();
+            info!(
+                addresses = text.join(","),
+                "NodePorts answer on these addresses"
+            );
+            self.memory.node_ports = now.clone();
+        }
     }
 
     /// An audit that finds work has found somebody else's hand, or a mistake of ours.

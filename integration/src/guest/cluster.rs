@@ -220,6 +220,20 @@ impl Cluster {
         Api::all_with(self.client.clone(), &resource("Node"))
     }
 
+    /// Writes the addresses of a Node, by type.
+    pub fn node_addresses(&self, name: &str, addresses: &[(&str, &str)]) -> Result<()> {
+        let entries: Vec<Value> = addresses
+            .iter()
+            .map(|(of_type, address)| json!({ "type": of_type, "address": address }))
+            .collect();
+        let patch = json!({ "status": { "addresses": entries } });
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        self.runtime
+            .block_on(self.nodes().patch_status(name, &params, &patch))
+            .context("cannot write the Node's addresses")?;
+        Ok(())
+    }
+
     /// Sets or removes a label of a Service.
     pub fn label(&self, service: &str, key: &str, value: Option<&str>) -> Result<()> {
         let patch = json!({ "metadata": { "labels": { key: value } } });

@@ -184,6 +184,21 @@ pub const ALL: &[Scenario] = &[
         node_addresses::addresses_followed,
     ),
     story(
+        "addresses-chosen",
+        "--node-port-addresses, with a CIDR and with the Node's own",
+        node_addresses::addresses_chosen,
+    ),
+    story(
+        "addresses-never",
+        "no NodePort on loopback or a VIP, none when its Service goes",
+        node_addresses::never_there,
+    ),
+    story(
+        "claims-refused",
+        "a Service claims what the node, its gateway and the API server have",
+        node_addresses::claims_refused,
+    ),
+    story(
         "reverse-path",
         "rp_filter 0/1/2 × src_valid_mark 0/1",
         node::reverse_path,

@@ -2,16 +2,20 @@
 //!
 //! The agents here audit once an hour: what they follow, they follow by notifications.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use super::{Lab, answered_by, at, node_addresses};
+use super::{Lab, answered_by, at, node_addresses, refused, route_from_client};
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::Transport::{Tcp, Udp};
 use crate::guest::probe::{Answer, probe};
+use crate::guest::server::Server;
 use crate::guest::sh_in;
 use crate::guest::topology::{CLIENT, P11, P21};
 use crate::guest::wait::eventually;
+
+/// The address of the node towards its pods, which every node has beside its own.
+const INNER: [&str; 2] = ["10.244.1.1", "fd00:244:1::1"];
 
 pub fn addresses_followed(lab: &mut Lab) -> Result<()> {
     node_port(lab)?;
@@ -84,6 +88,169 @@ fn notifications_lost(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+pub fn addresses_chosen(lab: &mut Lab) -> Result<()> {
+    node_port(lab)?;
+    let inner = |index: usize| at(INNER[index], 30080);
+    // One range of one family: the other family is open whole.
+    alone(lab, &["--node-port-addresses", "192.168.50.0/24"], |_| {
+        for addr in node_addresses("n1") {
+            answered_by(CLIENT, Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
+        }
+        answered_by("p12", Tcp, inner(1)?, &["p11", "p21"])?;
+        refused("p12", Tcp, inner(0)?)
+    })?;
+    // The primary ones, while the Node object changes.
+    let result = alone(lab, &["--node-port-addresses", "primary"], |lab| {
+        // Without any it is the default route that says which.
+        for addr in node_addresses("n1") {
+            answered_by(CLIENT, Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
+        }
+        for index in 0..2 {
+            refused("p12", Tcp, inner(index)?)?;
+        }
+        lab.cluster
+            .node_addresses("n1", &[("InternalIP", INNER[0]), ("InternalIP", INNER[1])])?;
+        for index in 0..2 {
+            answered_by("p12", Tcp, inner(index)?, &["p11", "p21"])?;
+        }
+        for addr in node_addresses("n1") {
+            refused(CLIENT, Tcp, at(&addr, 30080)?)?;
+        }
+        let [v4, v6] = node_addresses("n1");
+        lab.cluster.node_addresses(
+            "n1",
+            &[
+                ("ExternalIP", INNER[0]),
+                ("InternalIP", &v4),
+                ("InternalIP", &v6),
+            ],
+        )?;
+        for addr in [v4, v6] {
+            answered_by(CLIENT, Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
+        }
+        refused("p12", Tcp, inner(0)?)
+    });
+    lab.cluster.node_addresses("n1", &[])?;
+    result
+}
+
+pub fn never_there(lab: &mut Lab) -> Result<()> {
+    let mut vips = node_port(lab)?;
+    let [floating, balanced] = [
+        ["192.168.60.21", "fd00:60::21"],
+        ["192.168.60.22", "fd00:60::22"],
+    ];
+    lab.cluster
+        .load_balancer_ips("web", &[floating, balanced].concat())?;
+    vips.extend([floating, balanced].concat().into_iter().map(str::to_owned));
+    let [v4, v6] = node_addresses("n1");
+    lab.cluster
+        .node_addresses("n1", &[("InternalIP", &v4), ("InternalIP", &v6)])?;
+    // As keepalived does it: an IPv6 one is deprecated, so that the node does not send from it.
+    sh_in("n1", "ip addr add 192.168.60.21/32 dev eth0")?;
+    sh_in(
+        "n1",
+        "ip addr add fd00:60::21/128 dev eth0 preferred_lft 0 nodad",
+    )?;
+    let result = alone(lab, &[], |lab| {
+        for addr in [v4, v6] {
+            answered_by(CLIENT, Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
+            answered_by("n1", Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
+        }
+        for addr in ["127.0.0.1", "127.0.0.2", "::1"] {
+            refused("n1", Tcp, at(addr, 30080)?)?;
+        }
+        for vip in &vips {
+            route_from_client(vip, "n1")?;
+            for from in ["p12", "n1", CLIENT] {
+                answered_by(from, Tcp, at(vip, 80)?, &["p11", "p21"])?;
+                let answer = probe(from, Tcp, at(vip, 30080)?)?;
+                ensure!(
+                    !matches!(answer, Answer::From { .. }),
+                    "{from} at {vip}:30080: {answer}"
+                );
+            }
+        }
+        // Nothing listens, and nothing is left when the Service goes.
+        let listening = sh_in("n1", "ss -Hltun")?;
+        ensure!(
+            !listening.contains(":30080"),
+            "a socket listens:\n{listening}"
+        );
+        lab.cluster.delete("Service", "web")?;
+        for addr in node_addresses("n1") {
+            for from in [CLIENT, "p12", "n1"] {
+                refused(from, Tcp, at(&addr, 30080)?)?;
+            }
+        }
+        Ok(())
+    });
+    sh_in("n1", "ip addr del 192.168.60.21/32 dev eth0")?;
+    sh_in("n1", "ip addr del fd00:60::21/128 dev eth0")?;
+    lab.cluster.node_addresses("n1", &[])?;
+    result
+}
+
+pub fn claims_refused(lab: &mut Lab) -> Result<()> {
+    let api_server = api_server_of(lab)?;
+    let [v4, v6] = node_addresses("n1");
+    // Somebody else's, each of them, and permitted by the operator's list.
+    let taken = [
+        v4.as_str(),
+        v6.as_str(),
+        "192.168.50.254",
+        "fd00:50::fe",
+        &api_server,
+    ];
+    let claimed = [&taken[..], &["192.168.61.8", "fd00:61::8"]].concat();
+    let spec = json!({ "type": "LoadBalancer", "externalIPs": claimed });
+    lab.cluster.service("web", json!({}), spec)?;
+    lab.cluster
+        .load_balancer_ips("web", &["192.168.60.23", "192.168.50.254"])?;
+    // A load balancer that hands the nodes' addresses out.
+    let plain = json!({
+        "type": "LoadBalancer",
+        "ports": [{ "name": "http", "port": 8090, "nodePort": 30090 }],
+    });
+    lab.cluster.service("klipper", json!({}), plain)?;
+    lab.cluster.load_balancer_ips("klipper", &[&v4, &v6])?;
+    for name in ["web", "klipper"] {
+        lab.cluster.endpoints(name, &[(P11, Ready), (P21, Ready)])?;
+    }
+    let list = format!("0.0.0.0/0,::/0,{api_server}/32");
+    alone(lab, &["--external-ip-cidr", &list], |lab| {
+        let _daemon = Server::start("n1", "daemon", 80)?;
+        for vip in ["192.168.61.8", "fd00:61::8", "192.168.60.23"] {
+            route_from_client(vip, "n1")?;
+            answered_by(CLIENT, Tcp, at(vip, 80)?, &["p11", "p21"])?;
+        }
+        for addr in [&v4, &v6] {
+            answered_by(CLIENT, Tcp, at(addr, 80)?, &["daemon"])?;
+            // What the load balancer was given is served there, and so are NodePorts.
+            for port in [8090, 30090] {
+                for from in [CLIENT, "p12", "n1"] {
+                    answered_by(from, Tcp, at(addr, port)?, &["p11", "p21"])?;
+                }
+            }
+        }
+        let log = lab.agent("n1")?.log();
+        for addr in taken {
+            let told = log
+                .lines()
+                .any(|line| line.contains("refused") && line.contains(addr));
+            ensure!(told, "no log line says that {addr} was refused");
+        }
+        for addr in ["192.168.50.254", "[fd00:50::fe]", &api_server] {
+            let list = sh_in("n1", "ipvsadm -Ln")?;
+            ensure!(
+                !list.contains(&format!("{addr}:80 ")),
+                "{addr} is served:\n{list}"
+            );
+        }
+        Ok(())
+    })
+}
+
 /// Gives a Service with a NodePort 30080, over TCP and UDP, and its cluster IPs.
 fn node_port(lab: &mut Lab) -> Result<Vec<String>> {
     let spec = json!({ "type": "LoadBalancer", "ports": [
@@ -129,6 +296,20 @@ fn unlisted(addr: &str) -> Result<()> {
             Ok(())
         })
     })
+}
+
+/// The address that the API server is reached at.
+fn api_server_of(lab: &Lab) -> Result<String> {
+    let url = &lab.cluster.server.url;
+    let host = url
+        .split("://")
+        .nth(1)
+        .and_then(|rest| rest.split(':').next());
+    let host = host.context("the API server's URL has no host")?;
+    if host.parse::<std::net::Ipv4Addr>().is_err() {
+        bail!("{host} is no address");
+    }
+    Ok(host.to_owned())
 }
 
 /// The address of `ADDRESS/LENGTH`.

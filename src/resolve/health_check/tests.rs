@@ -5,7 +5,7 @@ use crate::model::{
     Endpoint, EndpointPort, EndpointSlice, NodeInfo, ObjectName, Protocol, Scheduler, ServicePort,
     ServiceSpec,
 };
-use crate::resolve::{Policy, resolve};
+use crate::resolve::{Policy, Reserved, resolve};
 
 fn port(name: &str) -> ServicePort {
     ServicePort {
@@ -73,6 +73,7 @@ fn check(spec: &ServiceSpec, slices: &[EndpointSlice]) -> Option<HealthCheck> {
         spec,
         slices: &slices.iter().collect::<Vec<_>>(),
         node: &node,
+        reserved: &Reserved::default(),
         node_port_addresses: &BTreeSet::new(),
         policy: &policy,
     };

@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::cluster::{Kind, SourceBoard};
 use crate::dataplane::{ClusterNetwork, Counters, Holdings};
-use crate::model::{Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
+use crate::model::{NodeNetwork, Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
 use crate::resolve::{Change, DesiredState, Policy};
 use crate::sync::engine::EngineConfig;
+use crate::sync::place::PlaceConfig;
 
 mod outlets;
 
 /// A kernel of tuples.
-#[derive(Default)]
 struct Tuples {
     held: BTreeSet<VipPort>,
     refused: BTreeSet<IpAddr>,
     unreadable: bool,
     reads: usize,
+    /// None: it cannot be read.
+    network: Option<NodeNetwork>,
 }
 
 #[derive(Debug, Clone)]
@@ -90,8 +92,10 @@ impl Dataplane for Tuples {
         Ok(self.held.clone())
     }
 
-    fn node_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
-        Ok(BTreeSet::new())
+    fn node_network(&mut self) -> Result<NodeNetwork, Error> {
+        self.network
+            .clone()
+            .ok_or_else(|| Error::new("read the addresses", "it raced with a change"))
     }
 
     fn refresh(&mut self, _: &mut BTreeSet<VipPort>) -> Result<Touched, Error> {
@@ -156,6 +160,7 @@ impl Bench {
             settings: (),
             service_cidrs: BTreeSet::new(),
             pod_cidrs: BTreeSet::new(),
+            place: PlaceConfig::default(),
         };
         let mut engine = Engine::new(config);
         for kind in Kind::ALL {
@@ -164,7 +169,13 @@ impl Bench {
         let time = Arc::new(AtomicU64::new(0));
         let told = Arc::clone(&time);
         let kernel = Loop {
-            dataplane: Tuples::default(),
+            dataplane: Tuples {
+                held: BTreeSet::new(),
+                refused: BTreeSet::new(),
+                unreadable: false,
+                reads: 0,
+                network: Some(NodeNetwork::default()),
+            },
             engine,
             events,
             board: Arc::new(Board::new(SourceBoard::default())),
@@ -298,6 +309,53 @@ fn only_another_hand_is_drift() {
     bench.turn();
     assert_eq!(bench.holds(), ["10.96.0.1", "10.96.0.2"]);
     assert!(drift(&bench).contains("steps_total 2"), "{}", drift(&bench));
+}
+
+#[test]
+fn addresses_that_cannot_be_read_are_not_gone() {
+    let mut bench = Bench::new();
+    let network = |text: &str| NodeNetwork {
+        addresses: BTreeSet::from([text.parse().unwrap()]),
+        ..NodeNetwork::default()
+    };
+    bench.kernel.dataplane.network = Some(network("192.0.2.1/24"));
+    bench.service("a", "10.96.0.1");
+    bench.turn();
+    let first: IpAddr = "192.0.2.1".parse().unwrap();
+    let answers = |bench: &Bench| bench.kernel.engine.node_port_addresses().clone();
+    assert_eq!(answers(&bench), BTreeSet::from([first]));
+    // A notification, and the read that it asks for fails.
+    bench.kernel.dataplane.network = None;
+    bench.kernel.memory.moved = true;
+    bench.turn();
+    assert_eq!(answers(&bench), BTreeSet::from([first]));
+    bench.turn();
+    assert_eq!(answers(&bench), BTreeSet::from([first]));
+    assert!(bench.is_failing(), "the audit that tries again fails too");
+    bench.kernel.dataplane.network = Some(network("192.0.2.2/24"));
+    bench.wait(Duration::from_secs(1));
+    bench.turn();
+    let second: IpAddr = "192.0.2.2".parse().unwrap();
+    assert_eq!(answers(&bench), BTreeSet::from([second]));
+    assert!(!bench.is_failing());
+}
+
+#[test]
+fn a_notification_costs_a_read_of_the_addresses_and_no_audit() {
+    let mut bench = Bench::new();
+    bench.turn();
+    let reads = bench.kernel.dataplane.reads;
+    let addresses = BTreeSet::from(["192.0.2.1/24".parse().unwrap()]);
+    bench.kernel.dataplane.network = Some(NodeNetwork {
+        addresses,
+        ..NodeNetwork::default()
+    });
+    bench.turn();
+    assert!(bench.kernel.engine.node_port_addresses().is_empty());
+    bench.kernel.memory.moved = true;
+    bench.turn();
+    assert_eq!(bench.kernel.engine.node_port_addresses().len(), 1);
+    assert_eq!(bench.kernel.dataplane.reads, reads);
 }
 
 fn drift(bench: &Bench) -> String {

@@ -6,14 +6,11 @@
 mod apply;
 mod observe;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
 use ipvs_sys::Client;
 
 use super::{Observed, Scope, ServerKey, Settings, Step, Target, plan};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
-use crate::model::{Moment, VipPort};
+use crate::model::{Moment, NodeNetwork, VipPort};
 use crate::netfilter::conntrack::ConntrackClient;
 use crate::netfilter::exec::Iptables;
 use crate::netfilter::ipset::IpsetClient;
@@ -102,9 +99,9 @@ impl Dataplane for IpvsDataplane {
         observe::refresh(self, observed)
     }
 
-    fn node_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
+    fn node_network(&mut self) -> Result<NodeNetwork, Error> {
         self.routes
-            .node_addresses()
+            .node_network()
             .map_err(|e| Error::new("read the addresses of this node's interfaces", e))
     }
 
