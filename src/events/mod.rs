@@ -134,13 +134,22 @@ impl Sender {
             match events.patch(&name, &PatchParams::default(), &patch).await {
                 // The API server forgets Events after an hour.
                 Err(Error::Api(status)) if status.code == 404 => {}
-                other => return Ok(other.map(drop)?),
+                other => {
+                    other?;
+                    debug!(event = name, count, "the Event was counted up");
+                    return Ok(());
+                }
             }
         }
         let event = object::event(&self.reporter.node, report, wall);
         match events.create(&PostParams::default(), &event).await {
-            Ok(_) => outbox.made(name, now),
-            Err(Error::Api(status)) if status.code == 409 => {}
+            Ok(_) => {
+                debug!(event = name, "the Event was made");
+                outbox.made(name, now);
+            }
+            Err(Error::Api(status)) if status.code == 409 => {
+                debug!(event = name, "the Event is there already");
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
@@ -243,6 +243,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sets or removes an annotation of a Service.
+    pub fn annotate(&self, service: &str, key: &str, value: Option<&str>) -> Result<()> {
+        let patch = json!({ "metadata": { "annotations": { key: value } } });
+        let api = self.api("Service");
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        self.runtime.block_on(api.patch(service, &params, &patch))?;
+        Ok(())
+    }
+
+    /// The Events about a Service that exists, in any order.
+    pub fn events_about(&self, service: &str) -> Result<Vec<Value>> {
+        let (services, events) = (self.api("Service"), self.api("Event"));
+        let (uid, list) = self.runtime.block_on(async {
+            let uid = services.get(service).await?.metadata.uid;
+            anyhow::Ok((uid, events.list(&ListParams::default()).await?))
+        })?;
+        let uid = uid.context("a Service without a uid")?;
+        let about = |event: &Value| event["regarding"]["uid"] == uid.as_str();
+        let events = list.items.into_iter().map(|event| event.data);
+        Ok(events.filter(about).collect())
+    }
+
     /// Whether the API server answers now.
     pub fn is_up(&self) -> bool {
         let services = self.api("Service");
@@ -313,6 +335,7 @@ impl Cluster {
 fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "EndpointSlice" => ("discovery.k8s.io", "v1", "endpointslices"),
+        "Event" => ("events.k8s.io", "v1", "events"),
         "Node" => ("", "v1", "nodes"),
         _ => ("", "v1", "services"),
     };

@@ -14,6 +14,8 @@ use super::namespace::inside;
 pub struct Page {
     pub status: u16,
     pub content_type: String,
+    /// By name in lower case.
+    pub headers: BTreeMap<String, String>,
     pub body: String,
 }
 
@@ -53,13 +55,14 @@ fn page(text: &str) -> Option<Page> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let mut headers = lines.filter_map(|line| line.split_once(": "));
-    let content_type = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let headers: BTreeMap<_, _> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
     Some(Page {
         status,
-        content_type: content_type
-            .map(|(_, value)| value.to_owned())
-            .unwrap_or_default(),
+        content_type: headers.get("content-type").cloned().unwrap_or_default(),
+        headers,
         body: body.to_owned(),
     })
 }

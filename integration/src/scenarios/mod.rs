@@ -1,8 +1,10 @@
 //! The stories. Each reads from top to bottom, waits on conditions, and holds over IPv4 and IPv6.
 
 pub mod demo;
+mod events;
 mod expect;
 mod foreign;
+mod health_check;
 mod lifecycle;
 mod matrix;
 mod neighbours;
@@ -162,6 +164,21 @@ pub const ALL: &[Scenario] = &[
         "health",
         "health, metrics and log as an operator reads them",
         operator::health,
+    ),
+    story(
+        "health-check",
+        "a load balancer asks which nodes have endpoints",
+        health_check::health_check,
+    ),
+    story(
+        "health-check-port",
+        "health check ports move, close and are taken by others",
+        health_check::ports,
+    ),
+    story(
+        "events",
+        "what is wrong with a Service is told as Events, without a flood",
+        events::events,
     ),
     story(
         "apiserver-flag",
