@@ -84,7 +84,8 @@ fn virtual_servers(
             observed.foreign.insert(key);
             continue;
         }
-        let mut real = match real_servers.remove(&ProcKey::from(entry.service.key)) {
+        let mut real = match real_servers.remove(&(ProcKey::from(entry.service.key), key.family()))
+        {
             Some(real) => real,
             None => real_servers_of(ipvs, key)?,
         };
@@ -153,22 +154,28 @@ fn as_read(weight: u32, masquerade: bool, connections: u64) -> ObservedRealServe
     }
 }
 
-/// All real servers of the kernel in one read, by virtual server.
-fn real_servers() -> Result<BTreeMap<ProcKey, BTreeMap<RealServerKey, ObservedRealServer>>, Error> {
+/// All real servers of the kernel in one read, by virtual server. The file does not tell the family
+/// of a virtual server for a mark, of which there may be one of each; it is that of its real servers,
+/// since a packet that is masqueraded keeps its family. One without real servers has no place here
+/// and is asked for by netlink.
+fn real_servers() -> Result<BTreeMap<(ProcKey, Family), RealServers>, Error> {
     let services =
         procfs::read_services().map_err(|e| Error::new(format!("read {}", procfs::IP_VS), e))?;
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<(ProcKey, Family), RealServers> = BTreeMap::new();
     for service in services {
-        let real = service.destinations.into_iter().map(|destination| {
+        for destination in service.destinations {
             let connections = u64::from(destination.active) + u64::from(destination.inactive);
             let masquerade = destination.forward == ProcForward::Masquerade;
             let server = as_read(destination.weight, masquerade, connections);
-            (convert::real_server_key(destination.key), server)
-        });
-        found.insert(service.key, real.collect());
+            let key = convert::real_server_key(destination.key);
+            let of = (service.key, Family::of(key.addr));
+            found.entry(of).or_default().insert(key, server);
+        }
     }
     Ok(found)
 }
+
+type RealServers = BTreeMap<RealServerKey, ObservedRealServer>;
 
 /// Reads the connections of draining real servers. One request for each virtual server with one.
 pub fn refresh(plane: &mut IpvsDataplane, observed: &mut Observed) -> Result<Scope, Error> {
