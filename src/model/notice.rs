@@ -26,6 +26,8 @@ pub enum Reason {
     /// A field of the spec is not taken as it stands.
     InvalidField,
     RefusedExternalIp,
+    /// An address that a load balancer was given belongs to somebody else.
+    RefusedLoadBalancerIp,
     RefusedEndpoint,
     /// An older Service holds the address and port.
     AddressConflict,
@@ -51,6 +53,7 @@ impl fmt::Display for Reason {
             Self::InvalidAnnotation => "InvalidAnnotation",
             Self::InvalidField => "InvalidField",
             Self::RefusedExternalIp => "RefusedExternalIP",
+            Self::RefusedLoadBalancerIp => "RefusedLoadBalancerIP",
             Self::RefusedEndpoint => "RefusedEndpoint",
             Self::AddressConflict => "AddressConflict",
             Self::ForeignVirtualServer => "ForeignVirtualServer",

@@ -40,6 +40,7 @@ impl Finding {
     fn problem(&self) -> Problem {
         let reason = match self.field.as_str() {
             "spec.externalIPs" => Reason::RefusedExternalIp,
+            "status.loadBalancer.ingress" => Reason::RefusedLoadBalancerIp,
             field if field.starts_with("metadata.annotations") => Reason::InvalidAnnotation,
             field if field.starts_with("endpoint") => Reason::RefusedEndpoint,
             _ => Reason::InvalidField,
@@ -103,6 +104,7 @@ mod tests {
     fn the_reason_is_that_of_the_field() {
         let cases = [
             ("spec.externalIPs", "RefusedExternalIP"),
+            ("status.loadBalancer.ingress", "RefusedLoadBalancerIP"),
             (
                 "metadata.annotations[ipvs-agent.io/scheduler]",
                 "InvalidAnnotation",
