@@ -152,7 +152,6 @@ impl Cell {
 
     /// Why no such case is demanded; nothing for one that is.
     pub fn left_out(&self) -> Option<&'static str> {
-        let is_pod = matches!(self.client, Client::PodBeside | Client::PodElsewhere);
         let at_home = match self.client {
             Client::PodBeside | Client::AddressedNode => self.entry == Entry::WithEndpoint,
             Client::PodElsewhere | Client::OtherNode => self.entry == Entry::WithoutEndpoint,
@@ -164,18 +163,14 @@ impl Cell {
         if self.slices == Slices::Itself && self.client != Client::PodBeside {
             return Some(LEFT_OUT[1]);
         }
-        if self.policy == Policy::Local && is_pod && !at_home {
-            return Some(LEFT_OUT[2]);
-        }
         None
     }
 }
 
 /// The rules by which cases are left out.
-pub const LEFT_OUT: [&str; 3] = [
+pub const LEFT_OUT: [&str; 2] = [
     "a VIP that a pod or a process asks is served by its own node, so no other entry is possible",
     "only a pod beside the endpoint can be the endpoint; an outside client cannot, and a process is its own endpoint in the cells of the host network",
-    "a pod that asks another node's NodePort under Local: a range of addresses does not tell a node its own pods from those of others, and whether their address is kept on the way is up to the network plugin",
 ];
 
 /// All cases that are demanded, in a fixed order.

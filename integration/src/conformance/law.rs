@@ -187,14 +187,14 @@ pub fn judge(cell: &Cell) -> Judgement {
     Judgement { article, must }
 }
 
-/// Pods count as local by the cluster's range of addresses; a process is the node's own only at its own
-/// node, and anyone at another one.
+/// A pod and a process are a node's own only there: to another node, whose NodePort they ask, they are
+/// anyone. A cluster IP tells pods, wherever they are, from all others.
 fn row_of(cell: &Cell) -> usize {
     let at_home = cell.asker_node() == Some(cell.entry.node());
     match (cell.destination, cell.client) {
         (Destination::ClusterIp, Client::PodBeside | Client::PodElsewhere) => 1,
         (Destination::ClusterIp, _) => 2,
-        (_, Client::PodBeside | Client::PodElsewhere) => 3,
+        (_, Client::PodBeside | Client::PodElsewhere) if at_home => 3,
         (_, Client::AddressedNode | Client::OtherNode) if at_home => 4,
         _ => 5,
     }

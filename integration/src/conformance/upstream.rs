@@ -114,6 +114,14 @@ pub const TESTS: &[(&str, &str)] = &[
         "repair",
     ),
     (
+        "LoadBalancers should only allow access from service loadbalancer source ranges",
+        "source-ranges",
+    ),
+    (
+        "Traffic Distribution should route traffic to an endpoint that is close to the client when using PreferClose",
+        "topology",
+    ),
+    (
         "LoadBalancers ESIPP should work for type=LoadBalancer",
         FULL,
     ),

@@ -55,7 +55,17 @@ impl fmt::Display for Answer {
 
 /// Sends one request from a namespace.
 pub fn probe(from: &str, transport: Transport, to: SocketAddr) -> Result<Answer> {
-    probe_from_port(from, 0, transport, to)
+    request(from, 0, transport, to, LIMIT)
+}
+
+/// The same for one that need not be waited for long.
+pub fn probe_within(
+    limit: Duration,
+    from: &str,
+    transport: Transport,
+    to: SocketAddr,
+) -> Result<Answer> {
+    request(from, 0, transport, to, limit)
 }
 
 /// The same from a given source port.
@@ -65,11 +75,21 @@ pub fn probe_from_port(
     transport: Transport,
     to: SocketAddr,
 ) -> Result<Answer> {
+    request(from, port, transport, to, LIMIT)
+}
+
+fn request(
+    from: &str,
+    port: u16,
+    transport: Transport,
+    to: SocketAddr,
+    limit: Duration,
+) -> Result<Answer> {
     inside(from, || {
         let line = match transport {
-            Transport::Tcp => tcp(to),
-            Transport::Udp => udp(port, to),
-            Transport::Sctp => sctp(to),
+            Transport::Tcp => tcp(to, limit),
+            Transport::Udp => udp(port, to, limit),
+            Transport::Sctp => sctp(to, limit),
         };
         match line {
             Ok(line) => match line.trim().split_once(' ') {
@@ -105,13 +125,13 @@ pub fn open_stream(from: &str, to: SocketAddr) -> Result<(TcpStream, String)> {
     })?
 }
 
-fn tcp(to: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&to, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+fn tcp(to: SocketAddr, limit: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    stream.set_read_timeout(Some(limit))?;
     line_of(&mut stream)
 }
 
-fn udp(port: u16, to: SocketAddr) -> io::Result<String> {
+fn udp(port: u16, to: SocketAddr, limit: Duration) -> io::Result<String> {
     let any: SocketAddr = if to.is_ipv4() {
         SocketAddr::from(([0; 4], port))
     } else {
@@ -119,21 +139,21 @@ fn udp(port: u16, to: SocketAddr) -> io::Result<String> {
     };
     let socket = UdpSocket::bind(any)?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_read_timeout(Some(limit))?;
     socket.send(b"who")?;
     let mut buffer = [0; 256];
     let length = socket.recv(&mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-fn sctp(to: SocketAddr) -> io::Result<String> {
+fn sctp(to: SocketAddr, limit: Duration) -> io::Result<String> {
     let mut socket = Socket::new(
         Domain::for_address(to),
         Type::STREAM,
         Some(Protocol::from(132)),
     )?;
-    socket.connect_timeout(&to.into(), LIMIT)?;
-    socket.set_read_timeout(Some(LIMIT))?;
+    socket.connect_timeout(&to.into(), limit)?;
+    socket.set_read_timeout(Some(limit))?;
     line_of(&mut socket)
 }
 

@@ -93,12 +93,24 @@ pub fn run(kernel: Kernel, names: &[String]) -> Result<()> {
         control_plane: Some(&mut control_plane),
         ..Listener::default()
     };
-    let result = boot_and_follow(boot, &mut listener, &signals, RUN_LIMIT);
+    let result = boot_and_follow(boot, &mut listener, &signals, limit(names));
     // What failed counts too.
     record::keep(kernel, listener.proofs)?;
     let passed = result?;
     println!("{passed} passed, 0 failed");
     Ok(())
+}
+
+/// What runs only when named may be long.
+fn limit(names: &[String]) -> Duration {
+    let mut named = ALL
+        .iter()
+        .filter(|story| names.iter().any(|name| name == story.name));
+    if named.any(|story| story.on_demand) {
+        LONG_LIMIT
+    } else {
+        RUN_LIMIT
+    }
 }
 
 /// Runs one command in a guest.
@@ -217,4 +229,5 @@ fn exists(path: &Path) -> Result<()> {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const RUN_LIMIT: Duration = Duration::from_secs(1500);
+const LONG_LIMIT: Duration = Duration::from_secs(5400);
 const DEMO_LIMIT: Duration = Duration::from_secs(180);

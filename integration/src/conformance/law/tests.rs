@@ -125,10 +125,14 @@ fn without_any_endpoint_every_cell_is_rejected_and_only_then() {
 }
 
 #[test]
-fn a_pod_that_reaches_itself_is_always_masqueraded() {
-    for cell in all() {
-        if cell.slices == Slices::Itself {
-            assert_eq!(judge(&cell).must, answer(&["p11"], Source::Masqueraded));
-        }
+fn a_pod_that_reaches_itself_is_masqueraded_and_anyone_to_another_node() {
+    for cell in all().iter().filter(|cell| cell.slices == Slices::Itself) {
+        let elsewhere = cell.entry == Entry::WithoutEndpoint;
+        let must = if elsewhere && cell.policy == Policy::Local {
+            Must::Refuse(Refusal::Drop)
+        } else {
+            answer(&["p11"], Source::Masqueraded)
+        };
+        assert_eq!(judge(cell).must, must, "{cell:?}");
     }
 }

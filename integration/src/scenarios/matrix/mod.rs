@@ -54,9 +54,13 @@ fn prove(lab: &mut Lab, story: &str, cells: &[Cell]) -> Result<()> {
             complaint: Some("not asked yet".to_owned()),
         })
         .collect();
+    println!("  {} cells; the Services are there", trials.len());
     for entry in ENTRIES {
+        let begun = Instant::now();
         stage.enter_from_outside(entry)?;
         try_entry(&stage, &mut trials, entry)?;
+        let (node, seconds) = (entry.node(), begun.elapsed().as_secs());
+        println!("  those that enter at {node}: {seconds} s");
     }
     report(story, &stage, &trials)
 }
