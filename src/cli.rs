@@ -138,7 +138,7 @@ pub struct KernelArgs {
     pub masquerade_mark: u32,
     /// Mark bits by which pods and processes of this node reach all endpoints of a Service with
     /// `externalTrafficPolicy: Local`; bits that no network plugin tests
-    #[arg(long, value_name = "MASK", default_value = "0xfff000ff", value_parser = mark_mask)]
+    #[arg(long, value_name = "MASK", default_value = "0x7ff000ff", value_parser = mark_mask)]
     pub near_marks: u32,
     /// Routing table that holds the virtual addresses
     #[arg(long, value_name = "NUMBER", default_value_t = 10256)]
@@ -205,7 +205,7 @@ fn mark_bit(text: &str) -> Result<u32, String> {
 fn mark_mask(text: &str) -> Result<u32, String> {
     match mark_number(text) {
         Some(bits) if bits.count_ones() >= 8 => Ok(bits),
-        _ => Err("it takes 8 bits of 32 or more, such as 0xfff000ff".to_owned()),
+        _ => Err("it takes 8 bits of 32 or more, such as 0x7ff000ff".to_owned()),
     }
 }
 

@@ -236,18 +236,15 @@ pub const ALL: &[Scenario] = &[
         neighbours::firewall,
     ),
     story(
+        "matrix",
+        "every two circumstances of the conformance matrix together",
+        matrix::matrix,
+    ),
+    story(
         "cleanup",
         "cleanup removes what is ours and nothing else",
         foreign::cleanup,
     ),
-    Scenario {
-        on_demand: true,
-        ..story(
-            "matrix",
-            "every two circumstances of the conformance matrix together",
-            matrix::matrix,
-        )
-    },
     Scenario {
         on_demand: true,
         ..story(

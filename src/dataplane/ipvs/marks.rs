@@ -16,14 +16,17 @@ pub struct Marks {
     /// The bits that a mark may have. Others stay free for others: IPVS compares whole marks, and
     /// between there and here the mark is the packet's only one.
     mask: u32,
+    /// Bits that every mark has.
+    always: u32,
     by_port: BTreeMap<ServicePortName, (u32, usize)>,
     used: BTreeSet<u32>,
 }
 
 impl Marks {
-    pub fn new(mask: u32) -> Self {
+    pub fn new(mask: u32, always: u32) -> Self {
         Self {
             mask,
+            always,
             by_port: BTreeMap::new(),
             used: BTreeSet::new(),
         }
@@ -44,7 +47,7 @@ impl Marks {
         let first = hash(port);
         // Number 0 would be no mark.
         let mark = (0..numbers)
-            .map(|nth| deposit(1 + (first.wrapping_add(nth)) % numbers, self.mask))
+            .map(|nth| deposit(1 + (first.wrapping_add(nth)) % numbers, self.mask) | self.always)
             .find(|mark| !self.used.contains(mark))?;
         self.used.insert(mark);
         self.by_port.insert(port.clone(), (mark, 1));
@@ -103,12 +106,12 @@ mod tests {
     #[test]
     fn marks_use_the_permitted_bits_and_never_meet() {
         // Three bits: seven marks.
-        let mut marks = Marks::new(0x8000_0011);
+        let mut marks = Marks::new(0x8000_0011, 0x4);
         let mut met = BTreeSet::new();
         for n in 0..7 {
             let mark = marks.acquire(&port(&n.to_string())).unwrap();
-            assert_eq!(mark & !0x8000_0011, 0);
-            assert_ne!(mark, 0);
+            assert_eq!(mark & !0x8000_0011, 0x4);
+            assert_ne!(mark, 0x4);
             assert!(met.insert(mark));
         }
         assert_eq!(marks.acquire(&port("one too many")), None);
@@ -118,13 +121,13 @@ mod tests {
 
     #[test]
     fn a_mark_stays_while_a_tuple_has_it_and_comes_again_after() {
-        let mut marks = Marks::new(0xfff0_00ff);
+        let mut marks = Marks::new(0x7ff0_00ff, 0x2000);
         let mark = marks.acquire(&port("a"));
         assert_eq!(marks.acquire(&port("a")), mark);
         assert!(!marks.release(&port("a")));
         assert_eq!(marks.get(&port("a")), mark);
         assert!(marks.release(&port("a")));
         assert_eq!(marks.get(&port("a")), None);
-        assert_eq!(Marks::new(0xfff0_00ff).acquire(&port("a")), mark);
+        assert_eq!(Marks::new(0x7ff0_00ff, 0x2000).acquire(&port("a")), mark);
     }
 }

@@ -212,6 +212,11 @@ fn choosing(words: &Words<'_>) -> Vec<Chain> {
                     [Match::Ipvs, words.is_near(false)],
                     Target::Jump("IPVS-AGENT-NEAR"),
                 ),
+                Rule::new([Match::Ipvs, marked(route)], unmark(route)),
+                // A packet that changes its mark here is routed anew: to the VIPs' table, over `lo`.
+                // Where IPVS leads it to a process of this very node it goes on along the route that
+                // it has, which must not lead out of the node (`ip_vs_nat_send_or_cont`).
+                Rule::new([words.to(SetKind::Live)], mark(route)),
                 Rule::new([words.to(SetKind::Near)], words.mark_near()),
                 Rule::new([words.to(SetKind::Near)], Target::Return),
                 to_choice(),
@@ -227,10 +232,10 @@ fn choosing(words: &Words<'_>) -> Vec<Chain> {
                     [Match::FromThisNode],
                     Target::Mark {
                         value: masquerade,
-                        mask: near | masquerade,
+                        mask: near | route | masquerade,
                     },
                 ),
-                Rule::new([], unmark(near)),
+                Rule::new([], unmark(near | route)),
             ],
         ),
         chain(Table::Mangle, "IPVS-AGENT-CHOOSE", None, choose),

@@ -42,7 +42,7 @@ impl Default for Settings {
 
 /// Free of bits that others test between mangle and IPVS: 8 to 11 are Cilium's, 13 to 15 ours and
 /// the kubelet's, 16 to 19 Calico's.
-pub const NEAR_MARKS: u32 = 0xfff0_00ff;
+pub const NEAR_MARKS: u32 = 0x7ff0_00ff;
 
 /// Which traffic to a cluster IP is masqueraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

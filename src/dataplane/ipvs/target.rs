@@ -91,7 +91,7 @@ impl Target {
         let pods = pods.collect();
         let routes = network.service_cidrs.iter().map(|net| (*net, 1)).collect();
         Self {
-            marks: Marks::new(settings.near_marks),
+            marks: Marks::new(settings.near_marks, settings.route_mark),
             near: BTreeMap::new(),
             base: Some(TargetBase { settings, network }),
             members: pods,
@@ -104,7 +104,7 @@ impl Target {
     pub fn nothing() -> Self {
         Self {
             base: None,
-            marks: Marks::new(0),
+            marks: Marks::new(0, 0),
             near: BTreeMap::new(),
             members: BTreeMap::new(),
             routes: BTreeMap::new(),
