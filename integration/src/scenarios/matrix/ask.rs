@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::Trial;
-use super::stage::{Stage, addresses, addresses_of_node, target};
+use super::stage::{addresses, addresses_of_node, target};
 use crate::conformance::cell::{Cell, Client, Family};
 use crate::conformance::law::{Must, Refusal, Source};
 use crate::guest::probe::{Answer, Transport, probe, probe_within};
@@ -15,7 +15,7 @@ use crate::scenarios::expect::icmp_errors;
 
 /// Asks for every cell once. One after another from one namespace: its kernel counts ICMP errors of all
 /// its clients together.
-pub fn round(_stage: &Stage, trials: &mut [&mut Trial]) -> Result<()> {
+pub fn round(trials: &mut [&mut Trial]) -> Result<()> {
     let mut queues: BTreeMap<&str, Vec<&mut Trial>> = BTreeMap::new();
     for trial in trials {
         queues.entry(trial.cell.asker()).or_default().push(trial);

@@ -1,7 +1,7 @@
 //! The conformance matrix: real packets for its cells, and what they prove.
 //!
 //! * `stage` the Services, and where each cell's packet goes
-//! * `ask` what comes of a packet
+//! * `ask` the cells that get an answer or a refusal
 //! * `silence` the cells that must meet silence
 
 mod ask;
@@ -58,7 +58,7 @@ fn prove(lab: &mut Lab, story: &str, cells: &[Cell]) -> Result<()> {
     for entry in ENTRIES {
         let begun = Instant::now();
         stage.enter_from_outside(entry)?;
-        try_entry(&stage, &mut trials, entry)?;
+        try_entry(&mut trials, entry)?;
         let (node, seconds) = (entry.node(), begun.elapsed().as_secs());
         println!("  those that enter at {node}: {seconds} s");
     }
@@ -67,14 +67,14 @@ fn prove(lab: &mut Lab, story: &str, cells: &[Cell]) -> Result<()> {
 
 /// The cells of one entry: those that get an answer or a refusal, until they do, then, with all that
 /// settled, those that get neither.
-fn try_entry(stage: &Stage, trials: &mut [Trial], entry: Entry) -> Result<()> {
+fn try_entry(trials: &mut [Trial], entry: Entry) -> Result<()> {
     let of_entry = |trial: &&mut Trial| trial.cell.entry == entry;
     let (silent, loud): (Vec<&mut Trial>, Vec<&mut Trial>) = trials
         .iter_mut()
         .filter(of_entry)
         .partition(|trial| trial.is_silent());
-    until_settled(loud, |open| ask::round(stage, open))?;
-    until_settled(silent, |open| silence::round(stage, open))
+    until_settled(loud, ask::round)?;
+    until_settled(silent, silence::round)
 }
 
 /// Rounds over what has not come right yet, for as long as rounds mend something, and for a while after.

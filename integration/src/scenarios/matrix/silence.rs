@@ -12,26 +12,25 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::Trial;
-use super::stage::{Stage, target, unserved};
+use super::stage::{target, unserved};
 use crate::guest::namespace::inside;
 use crate::guest::probe::{Answer, Transport, probe};
 use crate::guest::wait::eventually;
 use crate::scenarios::expect::icmp_errors;
 
 /// Asks for every cell once.
-pub fn round(_stage: &Stage, trials: &mut [&mut Trial]) -> Result<()> {
-    trials.chunks_mut(AT_ONCE).try_for_each(batch)
+pub fn round(trials: &mut [&mut Trial]) -> Result<()> {
+    let mut chunks = trials.chunks_mut(AT_ONCE);
+    chunks.try_for_each(|chunk| sift(chunk, &watched))
 }
 
-fn batch(trials: &mut [&mut Trial]) -> Result<()> {
-    let before = settled_counters(trials)?;
-    ask_at_once(trials)?;
-    let after = counters(trials)?;
-    let moved: Vec<&String> = after
-        .iter()
-        .filter(|(name, count)| before.get(*name) != Some(*count))
-        .map(|(name, _)| name)
-        .collect();
+/// Asks a batch, which gives what it moved, and splits it until each cell that moved something though it
+/// met silence is alone.
+fn sift(
+    trials: &mut [&mut Trial],
+    ask: &impl Fn(&mut [&mut Trial]) -> Result<Vec<String>>,
+) -> Result<()> {
+    let moved = ask(trials)?;
     if moved.is_empty() {
         return Ok(());
     }
@@ -44,17 +43,26 @@ fn batch(trials: &mut [&mut Trial]) -> Result<()> {
     match silent.len() {
         0 => Ok(()),
         1 if all == 1 => {
-            silent[0].complaint = Some(format!("silence, after something arrived: {moved:?}"));
+            silent[0].complaint = Some(format!("silence, after something moved: {moved:?}"));
             Ok(())
         }
         // The others explain what moved, or not.
-        number if number < all => batch(&mut silent),
+        number if number < all => sift(&mut silent, ask),
         number => {
             let (first, second) = silent.split_at_mut(number / 2);
-            batch(first)?;
-            batch(second)
+            sift(first, ask)?;
+            sift(second, ask)
         }
     }
+}
+
+/// Asks for cells side by side, and gives the counters that this moved.
+fn watched(trials: &mut [&mut Trial]) -> Result<Vec<String>> {
+    let before = settled_counters(trials)?;
+    ask_at_once(trials)?;
+    let after = counters(trials)?.into_iter();
+    let moved = after.filter(|(name, count)| before.get(name) != Some(count));
+    Ok(moved.map(|(name, _)| name).collect())
 }
 
 fn ask_at_once(trials: &mut [&mut Trial]) -> Result<()> {
@@ -147,3 +155,47 @@ fn value(text: &str, name: &str) -> Option<u64> {
 const ENDPOINTS: [&str; 3] = ["p11", "p21", "n1"];
 /// More at once only slow each other down.
 const AT_ONCE: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::cell::{Destination, Family, all};
+    use crate::conformance::law::judge;
+
+    /// To a cluster IP comes an answer; over IPv6 packets of UDP arrive, and their answers get lost.
+    fn network(trials: &mut [&mut Trial]) -> Result<Vec<String>> {
+        let mut moved = Vec::new();
+        for trial in trials {
+            let heard = trial.cell.destination == Destination::ClusterIp;
+            trial.complaint = heard.then(|| "an answer".to_owned());
+            if heard || is_lost(trial) {
+                moved.push("packets to p11".to_owned());
+            }
+        }
+        Ok(moved)
+    }
+
+    fn is_lost(trial: &Trial) -> bool {
+        (trial.cell.transport, trial.cell.family) == (Transport::Udp, Family::V6)
+    }
+
+    #[test]
+    fn an_answer_that_gets_lost_is_told_from_a_packet_that_was_dropped() {
+        let mut trials: Vec<Trial> = all()
+            .into_iter()
+            .map(|cell| Trial {
+                cell,
+                judgement: judge(&cell),
+                complaint: None,
+            })
+            .filter(Trial::is_silent)
+            .collect();
+        let mut batch: Vec<&mut Trial> = trials.iter_mut().collect();
+        sift(&mut batch, &network).unwrap();
+        for trial in &trials {
+            let right = trial.cell.destination != Destination::ClusterIp && !is_lost(trial);
+            assert_eq!(trial.complaint.is_none(), right, "{:?}", trial.cell);
+        }
+        assert!(trials.iter().any(|trial| trial.complaint.is_none()));
+    }
+}
