@@ -184,6 +184,17 @@ fn ports_are_matched_by_name_and_protocol_never_by_number() {
 }
 
 #[test]
+fn an_endpoint_that_is_a_cluster_ip_is_refused() {
+    let mut lab = lab().slice("http", 80, &[ready("10.96.0.99"), ready("10.0.0.1")]);
+    lab.reserved.service_cidrs = BTreeSet::from(["10.96.0.0/16".parse().unwrap()]);
+    assert_eq!(lab.real_servers(), ["10.0.0.1:80"]);
+    assert_eq!(
+        lab.resolve().excluded[0].reason,
+        ExclusionReason::RefusedAddress
+    );
+}
+
+#[test]
 fn endpoints_that_lead_to_the_node_itself_are_refused() {
     // CVE-2021-25737; 97
     for addr in [

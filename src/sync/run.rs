@@ -51,7 +51,7 @@ pub struct Memory {
     /// The node's addresses may be others than when they were last read.
     moved: bool,
     /// Where NodePorts answer, as last logged.
-    node_ports: BTreeSet<IpAddr>,
+    node_ports: Option<BTreeSet<IpAddr>>,
 }
 
 /// Tells the time. Handed in, so that the loop has none of its own.
@@ -380,14 +380,19 @@ impl<D: Dataplane> Loop<D> {
     /// Where NodePorts answer is told when it changes.
     fn tell_node_ports(&mut self) {
         let now = self.engine.node_port_addresses();
-        if *now != self.memory.node_ports {
-            let text: Vec<String> = now.iter().map(IpAddr::to_string).collect();
-            info!(
-                addresses = text.join(","),
-                "NodePorts answer on these addresses"
-            );
-            self.memory.node_ports = now.clone();
+        if self.memory.node_ports.as_ref() == Some(now) {
+            return;
         }
+        if now.is_empty() {
+            warn!(
+                "NodePorts answer nowhere: --node-port-addresses permits no address of this node"
+            );
+        } else {
+            let text: Vec<String> = now.iter().map(IpAddr::to_string).collect();
+            let addresses = text.join(",");
+            info!(addresses, "NodePorts answer on these addresses");
+        }
+        self.memory.node_ports = Some(now.clone());
     }
 
     /// An audit that finds work has found somebody else's hand, or a mistake of ours.

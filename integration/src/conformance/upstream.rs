@@ -33,6 +33,10 @@ pub const TESTS: &[(&str, &str)] = &[
         "node-port",
     ),
     (
+        "Services should release NodePorts on delete",
+        "addresses-never",
+    ),
+    (
         "Services should be possible to connect to a service via ExternalIP when the external IP is not assigned to a node",
         "external-ips",
     ),

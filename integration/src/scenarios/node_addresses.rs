@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use super::{Lab, answered_by, at, node_addresses, refused, route_from_client};
+use super::{Lab, answered_by, at, node_addresses, refused, route_from_client, seen_client};
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::Transport::{Tcp, Udp};
 use crate::guest::probe::{Answer, probe};
@@ -183,6 +183,11 @@ pub fn never_there(lab: &mut Lab) -> Result<()> {
                 refused(from, Tcp, at(&addr, 30080)?)?;
             }
         }
+        // The next one may have it at once.
+        node_port(lab)?;
+        for addr in node_addresses("n1") {
+            answered_by(CLIENT, Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
+        }
         Ok(())
     });
     sh_in("n1", "ip addr del 192.168.60.21/32 dev eth0")?;
@@ -233,6 +238,7 @@ pub fn claims_refused(lab: &mut Lab) -> Result<()> {
                 }
             }
         }
+        nodes_own_as_balancer(lab, &[&v4, &v6])?;
         let log = lab.agent("n1")?.log();
         for addr in taken {
             let told = log
@@ -249,6 +255,41 @@ pub fn claims_refused(lab: &mut Lab) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The node's own address as a load balancer's means what any other means.
+fn nodes_own_as_balancer(lab: &mut Lab, addresses: &[&String]) -> Result<()> {
+    let local = json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+        "ports": [
+            { "name": "http", "port": 8090, "nodePort": 30090 },
+            { "name": "udp", "port": 8090, "nodePort": 30091, "protocol": "UDP" },
+        ],
+    });
+    let named = [("http", "TCP"), ("udp", "UDP")];
+    lab.cluster.service("klipper", json!({}), local)?;
+    lab.cluster
+        .endpoints_of_ports("klipper", &[(P11, Ready), (P21, Ready)], &named)?;
+    for addr in addresses {
+        for transport in [Tcp, Udp] {
+            let to = at(addr, 8090)?;
+            answered_by(CLIENT, transport, to, &["p11"])?;
+            let client = seen_client(CLIENT, transport, to)?.to_string();
+            ensure!(client.ends_with("100"), "{to}: masqueraded as {client}");
+            for from in ["p12", "n1"] {
+                answered_by(from, transport, to, &["p11", "p21"])?;
+            }
+        }
+    }
+    lab.cluster.endpoints_of_ports("klipper", &[], &named)?;
+    for addr in addresses {
+        for from in [CLIENT, "p12", "n1"] {
+            for transport in [Tcp, Udp] {
+                refused(from, transport, at(addr, 8090)?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives a Service with a NodePort 30080, over TCP and UDP, and its cluster IPs.
