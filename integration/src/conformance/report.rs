@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::cell::{LEFT_OUT, POLICIES, all};
+use super::items::ITEMS;
 use super::law::{Article, MATRIX, Reason, Refusal, Rule, Source, judge};
 use super::pairwise::pairwise;
 use super::upstream::TESTS;
@@ -24,12 +25,39 @@ pub struct Story {
 /// The whole text.
 pub fn render(columns: &[Column], stories: &[Story]) -> String {
     let mut text = HEAD.to_owned();
+    items(&mut text, columns);
     matrix(&mut text, columns);
     articles(&mut text, columns);
     cells(&mut text);
     told(&mut text, columns, stories);
     upstream(&mut text, columns);
     text
+}
+
+/// Item by item.
+fn items(text: &mut String, columns: &[Column]) {
+    *text += "\n## What a Service means\n\n";
+    let head = ["", "Must", "Proved by"];
+    line(text, head, columns, |column| column.kernel.clone());
+    rule(text, head.len() + columns.len());
+    for item in ITEMS {
+        let stories: Vec<String> = item
+            .stories
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let stories = if stories.is_empty() {
+            "no story yet".to_owned()
+        } else {
+            stories.join(", ")
+        };
+        line(
+            text,
+            [item.subject, item.must, &stories],
+            columns,
+            |column| mark_all(column, item.stories),
+        );
+    }
 }
 
 /// The decision matrix: in each entry all its cells.
@@ -133,19 +161,34 @@ fn told(text: &mut String, columns: &[Column], stories: &[Story]) {
 fn upstream(text: &mut String, columns: &[Column]) {
     *text += "\n## Tests of Kubernetes\n\n\
               Kubernetes' own end-to-end tests that a service proxy can fail, and the story that replays each.\n\n";
-    line(text, ["Test", "Story"], columns, |column| {
-        column.kernel.clone()
-    });
-    rule(text, 2 + columns.len());
+    let head = ["Test", "Story"];
+    line(text, head, columns, |column| column.kernel.clone());
+    rule(text, head.len() + columns.len());
     for (test, story) in TESTS {
         line(text, [*test, &format!("`{story}`")], columns, |column| {
-            let others = if *story == FULL {
-                [FULL, CHOICE]
-            } else {
-                [*story, *story]
-            };
-            mark(column, &others, is_story)
+            mark_all(column, &[story])
         });
+    }
+}
+
+/// The mark of stories together.
+fn mark_all(column: &Column, stories: &[&str]) -> String {
+    let of_story = |story: &&str| {
+        let either = if *story == FULL {
+            [FULL, CHOICE]
+        } else {
+            [*story; 2]
+        };
+        mark(column, &either, is_story)
+    };
+    let marks: BTreeSet<String> = stories.iter().map(of_story).collect();
+    let worst = ["✘ 0 of 1", "not run", "✔"]
+        .into_iter()
+        .find(|mark| marks.contains(*mark));
+    match worst {
+        Some("✘ 0 of 1") => "✘".to_owned(),
+        Some(mark) => mark.to_owned(),
+        None => "–".to_owned(),
     }
 }
 
@@ -196,8 +239,9 @@ pub const FULL: &str = "matrix-full";
 /// Asks a choice of them.
 pub const CHOICE: &str = "matrix";
 const HEAD: &str = "# Conformance\n\n\
-    Made by `make conformance` from what its runs recorded; not written by hand. ✔ and a number: so many cells, each \
-    asked with real packets on that kernel, gave what they must. ✘: some did not.\n";
+    Made by `make conformance` from what its runs recorded, not written by hand. Each story and each cell sends real\n\
+    packets on the kernel that heads the column. ✔: all of them gave what they must; a number says how many cells that\n\
+    were. ✘: some did not. A row without a story is one that no packet has proved.\n";
 
 #[cfg(test)]
 mod tests {

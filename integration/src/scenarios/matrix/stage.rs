@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 
 use super::ask::{Came, what_came};
 use crate::conformance::cell::{
-    Cell, Destination, Entry, FAMILIES, Family, POLICIES, Policy, SLICES, Slices,
+    Cell, Destination, Entry, FAMILIES, Family, POLICIES, Policy, SLICES, Slices, TRANSPORTS,
 };
 use crate::guest::cluster::State;
 use crate::guest::namespace::inside;
-use crate::guest::probe::Transport;
 use crate::guest::server::Server;
 use crate::guest::topology::{CLIENT, NODES, POD_PORT, node_v4, node_v6, pods};
 use crate::guest::wait::eventually;
@@ -234,36 +233,52 @@ fn router(change: &str) -> Result<()> {
 /// What nobody has programmed is told apart from silence: at a VIP it gets out, at a node it is refused.
 fn nothing_is_silent(entry: Entry) -> Result<()> {
     const UNUSED: u16 = 100;
-    for from in [CLIENT, "p12", "p32", "n2", entry.node()] {
-        for family in FAMILIES {
-            let to = |to| -> Result<SocketAddr> {
-                let addr = address(to, family, UNUSED, entry).parse::<IpAddr>()?;
-                Ok(SocketAddr::new(addr, node_port(UNUSED)))
-            };
-            let before = unserved()?;
-            for vip in [Destination::ClusterIp, Destination::LoadBalancerIp] {
-                send_datagram(from, to(vip)?)?;
-            }
-            eventually("datagrams to VIPs that nobody serves get out", || {
-                let now = unserved()?;
-                Ok(if now >= before + 2 {
-                    Ok(())
-                } else {
-                    Err(format!("{before}, {now}"))
-                })
-            })
-            .with_context(|| format!("from {from}"))?;
-            for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
-                let to = to(Destination::NodePort)?;
-                let came = what_came(from, transport, to)?;
-                ensure!(
-                    !matches!(came, Came::Silence | Came::Answer(_)),
-                    "{from} asks {to} over {transport:?}, which nobody serves: {came}"
-                );
-            }
+    let clients = [CLIENT, "p12", "p32", "n2", entry.node()];
+    let asked = |to| -> Result<Vec<SocketAddr>> {
+        let addresses = FAMILIES.map(|family| address(to, family, UNUSED, entry));
+        let parsed = addresses.iter().map(|addr| addr.parse::<IpAddr>());
+        parsed
+            .map(|addr| Ok(SocketAddr::new(addr?, node_port(UNUSED))))
+            .collect()
+    };
+    let vips = [
+        asked(Destination::ClusterIp)?,
+        asked(Destination::LoadBalancerIp)?,
+    ]
+    .concat();
+    let mut missing = unserved()?;
+    for (from, to) in pairs(&clients, &vips) {
+        send_datagram(from, to)?;
+        missing += 1;
+    }
+    eventually("datagrams to VIPs that nobody serves get out", || {
+        let now = unserved()?;
+        Ok(if now >= missing {
+            Ok(())
+        } else {
+            Err(format!("{} are missing", missing - now))
+        })
+    })?;
+    for (from, to) in pairs(&clients, &asked(Destination::NodePort)?) {
+        for transport in TRANSPORTS {
+            let came = what_came(from, transport, to)?;
+            ensure!(
+                !matches!(came, Came::Silence | Came::Answer(_)),
+                "{from} asks {to} over {transport:?}, which nobody serves: {came}"
+            );
         }
     }
     Ok(())
+}
+
+/// Each client with each address.
+fn pairs<'a>(
+    clients: &'a [&'a str],
+    to: &'a [SocketAddr],
+) -> impl Iterator<Item = (&'a str, SocketAddr)> {
+    clients
+        .iter()
+        .flat_map(|from| to.iter().map(|to| (*from, *to)))
 }
 
 fn send_datagram(from: &str, to: SocketAddr) -> Result<()> {
