@@ -59,7 +59,7 @@ conformance: build ## Every story and every cell on both kernels, then docs/conf
 	@$(CARGO_TARGET_DIR)/debug/lab conformance --forget
 	@$(MAKE) --no-print-directory test-kernel test-matrix KERNEL=uml
 	@$(MAKE) --no-print-directory test-kernel test-matrix KERNEL=qemu
-	@$(CARGO_TARGET_DIR)/debug/lab conformance > docs/conformance.md
+	@$(CARGO_TARGET_DIR)/debug/lab conformance > docs/conformance.md.new && mv docs/conformance.md.new docs/conformance.md
 
 .PHONY: test-parity
 test-parity: build ## ipvs-sys against ipvsadm on a real kernel

@@ -142,6 +142,7 @@ const AT_ONCE: Duration = Duration::from_millis(150);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::cell::all;
 
     #[test]
     fn a_refusal_is_a_reset_for_tcp_and_icmp_for_the_others() {
@@ -153,6 +154,18 @@ mod tests {
         let told_late = classify(Sctp, Answer::Timeout, true);
         assert!(matches!(told_late, Came::Refused));
         assert!(!refused(Tcp, true) && !refused(Udp, false) && !refused(Sctp, false));
+    }
+
+    #[test]
+    fn a_masqueraded_client_is_the_entry_node_and_never_the_clients_own() {
+        for cell in all() {
+            let [kept, masqueraded] =
+                [Source::Kept, Source::Masqueraded].map(|source| permitted_sources(&cell, source));
+            assert!(!kept.is_empty() && !masqueraded.is_empty(), "{cell:?}");
+            let own = cell.asker() == cell.entry.node();
+            assert_eq!(kept == masqueraded, own, "{cell:?}");
+            assert_eq!(kept.is_disjoint(&masqueraded), !own, "{cell:?}");
+        }
     }
 
     #[test]

@@ -142,5 +142,5 @@ fn report(story: &str, stage: &Stage, trials: &[Trial]) -> Result<()> {
 }
 
 /// For how long rounds that mend nothing go on, in time and in number: an agent may be slow.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 3;

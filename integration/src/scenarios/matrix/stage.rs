@@ -31,12 +31,12 @@ impl Stage {
         for node in NODES {
             unlimited_icmp(|line| sh_in(node, line))?;
         }
-        router("-A")?;
         let host: Result<Vec<Server>> = addresses("n1")
             .iter()
             .map(|addr| Server::start_at("n1", "n1", SocketAddr::new(addr.parse()?, POD_PORT)))
             .collect();
         let stage = Self { _host: host? };
+        router("-A")?;
         for entry in [Entry::WithoutEndpoint, Entry::WithEndpoint] {
             stage.enter_from_outside(entry)?;
             nothing_is_silent(entry)?;
