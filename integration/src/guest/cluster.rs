@@ -252,6 +252,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// When a Service was made, by the API server's clock, which tells whole seconds.
+    pub fn made_at(&self, service: &str) -> Result<String> {
+        let services = self.api("Service");
+        let object = self.runtime.block_on(services.get(service))?;
+        let time = serde_json::to_value(object.metadata.creation_timestamp)?;
+        Ok(time.as_str().unwrap_or_default().to_owned())
+    }
+
     /// The Events about a Service that exists, in any order.
     pub fn events_about(&self, service: &str) -> Result<Vec<Value>> {
         let (services, events) = (self.api("Service"), self.api("Event"));

@@ -100,11 +100,17 @@ fn no_flood(lab: &mut Lab) -> Result<()> {
 fn a_claim_lost(lab: &mut Lab) -> Result<()> {
     let spec = json!({ "externalIPs": ["192.168.61.9"] });
     lab.cluster.service("elder", json!({}), spec.clone())?;
-    // The API server's timestamps are whole seconds.
-    let born = sh_in("n1", "date +%s")?;
-    eventually("a second has gone by", || {
-        let now = sh_in("n1", "date +%s")?;
-        Ok(if now == born { Err(now) } else { Ok(()) })
+    eventually("a Service is younger by a second", || {
+        lab.cluster.service("younger", json!({}), json!({}))?;
+        let (elder, younger) = (
+            lab.cluster.made_at("elder")?,
+            lab.cluster.made_at("younger")?,
+        );
+        if younger > elder {
+            return Ok(Ok(()));
+        }
+        lab.cluster.delete("Service", "younger")?;
+        Ok(Err(format!("{younger}, as the elder")))
     })?;
     lab.cluster.service("younger", json!({}), spec)?;
     let parts = ["192.168.61.9:80/TCP", "default/elder"];
