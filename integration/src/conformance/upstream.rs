@@ -113,9 +113,18 @@ pub const TESTS: &[(&str, &str)] = &[
         "Networking Granular Checks: Services should function for client IP based session affinity",
         "affinity",
     ),
+    ("Networking should check kube-proxy urls", "health"),
     (
         "Networking should recreate its iptables rules if they are deleted",
         "repair",
+    ),
+    (
+        "Services should fail health check node port if there are only terminating endpoints",
+        "health-check",
+    ),
+    (
+        "LoadBalancers ESIPP should only target nodes with endpoints",
+        "health-check",
     ),
     (
         "LoadBalancers should only allow access from service loadbalancer source ranges",
