@@ -171,6 +171,7 @@ mod tests {
 
     fn slice_of(service: &str) -> EndpointSlice {
         EndpointSlice {
+            weight: None,
             service: ObjectName::new("ns", service),
             address_type: Family::V4,
             ports: Vec::new(),

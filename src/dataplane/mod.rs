@@ -138,6 +138,8 @@ pub struct Holdings {
     pub real_servers: usize,
     /// Virtual servers with a draining real server.
     pub draining: usize,
+    /// Virtual servers with one whose weight grows.
+    pub ramping: usize,
     /// Virtual servers of somebody else.
     pub foreign: usize,
     pub set_members: usize,

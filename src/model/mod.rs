@@ -16,9 +16,11 @@ pub use health_check::{HealthCheck, HealthCheckChange};
 pub use moment::Moment;
 pub use node::{NodeInfo, NodeNetwork};
 pub use notice::{Notice, Problem, Reason, Topic};
-pub use real_server::{RealServer, RealServerKey, RealServers};
+pub use real_server::{MAX_WEIGHT, RealServer, RealServerKey, RealServers, WEIGHTED_SCHEDULERS};
 pub use service::{
     AddressType, Endpoint, EndpointPort, EndpointSlice, ObjectName, ServicePort, ServicePortName,
     ServiceSpec, ServiceType, SliceName, TrafficPolicy,
 };
-pub use virtual_server::{Persistence, Scheduler, Unserved, VipKind, VirtualServer};
+pub use virtual_server::{
+    Persistence, Scheduler, Thresholds, Tuning, Unserved, VipKind, VirtualServer,
+};

@@ -21,11 +21,19 @@ pub struct RealServer {
     pub draining: bool,
 }
 
+/// The most that the agent gives a real server; the kernel's `atomic_t` would hold more.
+pub const MAX_WEIGHT: u32 = 65_535;
+
+/// Schedulers that share new connections out by weight.
+pub const WEIGHTED_SCHEDULERS: [&str; 9] = [
+    "wrr", "wlc", "sed", "nq", "lblc", "lblcr", "sh", "mh", "twos",
+];
+
 impl RealServer {
-    /// One that serves with the default weight.
-    pub fn serving(local: bool) -> Self {
+    /// One that serves.
+    pub fn serving(local: bool, weight: u32) -> Self {
         Self {
-            weight: 1,
+            weight,
             local,
             draining: false,
         }

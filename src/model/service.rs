@@ -122,6 +122,8 @@ pub struct EndpointSlice {
     pub address_type: AddressType,
     pub ports: Vec<EndpointPort>,
     pub endpoints: Vec<Endpoint>,
+    /// From the annotation `ipvs-agent.io/weight`: that of its endpoints.
+    pub weight: Option<u32>,
 }
 
 /// One entry of a slice's `ports`, those without a name or number left out.

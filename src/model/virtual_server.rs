@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -78,6 +79,24 @@ impl fmt::Display for VipKind {
     }
 }
 
+/// How many connections a real server may have: at `upper` it gets no more until it has fewer than
+/// `lower`. 0: no limit, and three quarters of the upper one (`ip_vs_dest_totalconns`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Thresholds {
+    pub upper: u32,
+    pub lower: u32,
+}
+
+/// How real servers take connections, beyond the scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tuning {
+    /// Each datagram is balanced anew; only over UDP.
+    pub one_packet: bool,
+    pub thresholds: Thresholds,
+    /// How long the weight of a real server that joins others grows.
+    pub slow_start: Option<Duration>,
+}
+
 /// What becomes of new clients that no real server may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Unserved {
@@ -94,6 +113,7 @@ pub struct VirtualServer {
     pub kind: VipKind,
     pub scheduler: Scheduler,
     pub persistence: Option<Persistence>,
+    pub tuning: Tuning,
     /// For clients from anywhere; from elsewhere only, where there are `near` ones.
     pub real_servers: RealServers,
     /// Under `externalTrafficPolicy: Local`: for clients on this node, who may reach every endpoint.

@@ -151,7 +151,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::model::{Protocol, Scheduler, ServicePortName, Unserved, VipKind};
+    use crate::model::{Protocol, Scheduler, ServicePortName, Tuning, Unserved, VipKind};
 
     fn asks(service: &ObjectName, vip: &str, scheduler: &str) -> Resolved {
         let server = VirtualServer {
@@ -163,6 +163,7 @@ mod tests {
             kind: VipKind::ExternalIp,
             scheduler: Scheduler::named(scheduler),
             persistence: None,
+            tuning: Tuning::default(),
             real_servers: BTreeMap::new(),
             near: None,
             unserved: Unserved::Refuse,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::View;
+use super::annotations::Weights;
 use super::topology::{self, Topology};
 use crate::model::{
     Endpoint, Family, HostPort, NodeInfo, RealServer, RealServerKey, RealServers, ServicePort,
@@ -81,6 +82,7 @@ pub(super) struct Merged {
     serving: bool,
     terminating: bool,
     local: bool,
+    weight: u32,
     pub for_zones: BTreeSet<Box<str>>,
     pub for_nodes: BTreeSet<Box<str>>,
 }
@@ -94,9 +96,14 @@ impl Merged {
 /// Sorts the endpoints of `port`: those that are ready serve; if none is, those that terminate
 /// but still serve do; the rest drain (KEP-1672, KEP-1669). One that is not ready takes no new
 /// connections and keeps those that it has, for as long as it is listed.
-pub fn select(view: View<'_>, family: Family, port: &ServicePort) -> Selection {
+pub(super) fn select(
+    view: View<'_>,
+    family: Family,
+    port: &ServicePort,
+    weights: &Weights,
+) -> Selection {
     let mut refused = Vec::new();
-    let merged = merge(view, family, port, &mut refused);
+    let merged = merge(view, family, port, weights, &mut refused);
     let topology = topology::mode(view.node, &merged);
     Selection {
         cluster: set(&merged, |endpoint| {
@@ -156,7 +163,7 @@ fn set(
             },
         );
         let real = match may_serve {
-            Ok(()) => RealServer::serving(endpoint.local),
+            Ok(()) => RealServer::serving(endpoint.local, endpoint.weight),
             Err(reason) => {
                 set.excluded.push((*key, reason));
                 RealServer::draining(endpoint.local)
@@ -173,6 +180,7 @@ fn merge(
     view: View<'_>,
     family: Family,
     port: &ServicePort,
+    weights: &Weights,
     excluded: &mut Vec<(HostPort, ExclusionReason)>,
 ) -> BTreeMap<RealServerKey, Merged> {
     let mut merged: BTreeMap<RealServerKey, Merged> = BTreeMap::new();
@@ -208,6 +216,9 @@ fn merge(
                 entry.serving |= endpoint.serving;
                 entry.terminating &= endpoint.terminating;
                 entry.local |= local;
+                let (node, zone) = (endpoint.node_name.as_deref(), endpoint.zone.as_deref());
+                let weight = weights.of(endpoint.addr, node, zone, slice.weight);
+                entry.weight = entry.weight.max(weight);
                 entry.for_zones.extend(endpoint.for_zones.iter().cloned());
                 entry.for_nodes.extend(endpoint.for_nodes.iter().cloned());
             }

@@ -20,9 +20,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::model::{
-    EndpointSlice, Family, HealthCheck, HostPort, NodeInfo, ObjectName, Persistence, Scheduler,
-    ServicePortName, ServiceSpec, ServiceType, TrafficPolicy, Unserved, VipKind, VipPort,
-    VirtualServer,
+    EndpointSlice, Family, HealthCheck, HostPort, NodeInfo, ObjectName, Persistence, Protocol,
+    Scheduler, ServicePortName, ServiceSpec, ServiceType, TrafficPolicy, Tuning, Unserved, VipKind,
+    VipPort, VirtualServer,
 };
 pub use annotations::KERNEL_SCHEDULERS;
 pub use desired::{Change, DesiredState};
@@ -125,7 +125,7 @@ pub fn resolve(view: View<'_>) -> Resolved {
     if out.skipped.is_some() {
         return out;
     }
-    let scheduler = annotations::scheduler(view.spec, view.policy, &mut out.findings);
+    let wishes = annotations::read(view.spec, view.policy, &mut out.findings);
     let persistence = view
         .spec
         .affinity_timeout_seconds
@@ -140,7 +140,7 @@ pub fn resolve(view: View<'_>) -> Resolved {
             protocol: port.protocol,
         };
         for (family, addresses) in &vips {
-            let selection = endpoints::select(view, *family, port);
+            let selection = endpoints::select(view, *family, port, &wishes.weights);
             for (addr, number, kind) in addresses.of_port(port) {
                 let vip = VipPort {
                     addr,
@@ -153,8 +153,12 @@ pub fn resolve(view: View<'_>) -> Resolved {
                     .or_insert_with(|| VirtualServer {
                         owner: owner.clone(),
                         kind,
-                        scheduler: scheduler.clone(),
+                        scheduler: wishes.scheduler.clone(),
                         persistence,
+                        tuning: Tuning {
+                            one_packet: wishes.tuning.one_packet && port.protocol == Protocol::Udp,
+                            ..wishes.tuning
+                        },
                         real_servers: selection.of(policy).real_servers.clone(),
                         near: (kind.is_external() && policy == TrafficPolicy::Local)
                             .then(|| selection.cluster.real_servers.clone()),

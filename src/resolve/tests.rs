@@ -48,6 +48,7 @@ fn lab() -> Lab {
 impl Lab {
     fn slice(mut self, port: &str, number: u16, endpoints: &[Endpoint]) -> Self {
         self.slices.push(EndpointSlice {
+            weight: None,
             service: ObjectName::new("ns", "web"),
             address_type: Family::V4,
             ports: vec![EndpointPort {

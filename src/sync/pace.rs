@@ -50,8 +50,8 @@ impl Pace {
         self.next_audit = Moment::default();
     }
 
-    /// Whether something is draining decides if it is looked at once a second.
-    pub fn draining(&mut self, any: bool, now: Moment) {
+    /// Whether something drains or grows decides if it is looked at once a second.
+    pub fn waiting(&mut self, any: bool, now: Moment) {
         self.next_refresh = match (any, self.next_refresh) {
             (false, _) => None,
             (true, Some(at)) if at > now => Some(at),
@@ -136,12 +136,12 @@ mod tests {
     fn draining_is_looked_at_each_second_and_then_no_more() {
         let mut pace = Pace::new(Duration::from_secs(30), at(0));
         pace.audited(at(0));
-        pace.draining(true, at(500));
+        pace.waiting(true, at(500));
         assert_eq!(pace.next_due(), at(1_500));
         // Events in between do not put it off.
-        pace.draining(true, at(1_400));
+        pace.waiting(true, at(1_400));
         assert!(pace.refresh_due(at(1_500)));
-        pace.draining(false, at(1_500));
+        pace.waiting(false, at(1_500));
         assert_eq!(pace.next_due(), at(30_000));
     }
 }

@@ -157,7 +157,7 @@ impl<D: Dataplane> Loop<D> {
                     pending.extend(self.engine.everything().unwrap_or_default());
                 }
                 self.postpone(trigger, pace, now);
-                pace.draining(self.drains(), now);
+                pace.waiting(self.waits(), now);
                 self.report_failure(&source, pace);
                 return;
             }
@@ -205,7 +205,7 @@ impl<D: Dataplane> Loop<D> {
         if pass.reobserve {
             pace.audit_soon();
         }
-        pace.draining(self.drains(), now);
+        pace.waiting(self.waits(), now);
         self.board.passed(&pass, pace.failures() > 0, now);
     }
 
@@ -216,9 +216,10 @@ impl<D: Dataplane> Loop<D> {
         }
     }
 
-    fn drains(&self) -> bool {
-        let observed = self.engine.observed();
-        observed.is_some_and(|observed| D::holdings(observed).draining > 0)
+    /// Whether something drains or grows, which takes its time.
+    fn waits(&self) -> bool {
+        let holdings = self.engine.observed().map(D::holdings);
+        holdings.is_some_and(|holdings| holdings.draining + holdings.ramping > 0)
     }
 
     fn trigger(&self, pace: &Pace, now: Moment) -> Trigger {

@@ -16,6 +16,7 @@ mod reach;
 mod run;
 mod scale;
 mod services;
+mod tuning;
 
 use std::path::PathBuf;
 
@@ -103,6 +104,26 @@ pub const ALL: &[Scenario] = &[
         "scheduler",
         "a scheduler by annotation, every one of the kernel's",
         services::scheduler,
+    ),
+    story(
+        "weights",
+        "shares by address, node and place",
+        tuning::weights,
+    ),
+    story(
+        "slow-start",
+        "a new endpoint's share grows",
+        tuning::slow_start,
+    ),
+    story(
+        "thresholds",
+        "a real server that is full",
+        tuning::thresholds,
+    ),
+    story(
+        "one-packet",
+        "each datagram of one client balanced anew",
+        tuning::one_packet,
     ),
     story(
         "affinity",

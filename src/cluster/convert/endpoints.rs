@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use super::problem::Problems;
 use super::{Converted, object_name};
 use crate::cluster::objects;
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Family, ObjectName, SliceName};
+use crate::model::{
+    Endpoint, EndpointPort, EndpointSlice, Family, MAX_WEIGHT, ObjectName, SliceName,
+};
 
 /// A slice; `None` for one that belongs to no Service or holds host names (FQDN).
 pub fn endpoint_slice(
@@ -52,6 +54,7 @@ pub fn endpoint_slice(
         address_type,
         ports: ports("ports", &object.ports, PortNames::Required, &mut problems),
         endpoints,
+        weight: weight(object, &mut problems),
     };
     problems.with(Some((name, slice)))
 }
@@ -103,6 +106,7 @@ pub fn endpoints(object: &objects::Endpoints) -> Converted<Vec<(SliceName, Endpo
                     address_type: family,
                     ports: ports.clone(),
                     endpoints,
+                    weight: None,
                 };
                 slices.push((SliceName::new(&service.namespace, &name), slice));
             }
@@ -128,6 +132,21 @@ fn endpoint(addr: IpAddr, entry: &objects::Endpoint) -> Endpoint {
         for_nodes: names(&entry.hints.for_nodes),
     }
 }
+
+fn weight(object: &objects::EndpointSlice, problems: &mut Problems) -> Option<u32> {
+    let annotations = object.metadata.annotations.as_ref()?;
+    let text = annotations.get(WEIGHT)?;
+    let weight = text.trim().parse().ok();
+    let weight = weight.filter(|weight| (1..=MAX_WEIGHT).contains(weight));
+    if weight.is_none() {
+        let field = format!("metadata.annotations[{WEIGHT}]");
+        problems.refuse(&field, text, "a weight of 1 to 65535");
+    }
+    weight
+}
+
+/// The annotation that gives a slice's endpoints their weight.
+const WEIGHT: &str = "ipvs-agent.io/weight";
 
 /// Whether a port without a name counts. In slices `name: ""` is the unnamed port and an absent
 /// name means nothing; Endpoints objects leave the name of an unnamed port out.

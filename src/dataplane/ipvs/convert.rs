@@ -7,6 +7,7 @@ use ipvs_sys::{
 };
 
 use super::key::ServerKey;
+use super::step::Share;
 use crate::model::{Family, HostPort, Protocol, RealServerKey, Scheduler, VipPort, VirtualServer};
 
 /// The kernel's key of a virtual server.
@@ -69,6 +70,9 @@ pub fn server_key(key: &ServiceKey) -> Option<ServerKey> {
 pub fn service(key: ServerKey, server: &VirtualServer) -> Service {
     let mut service = Service::new(service_key(key), scheduler_name(&server.scheduler));
     service.flags = scheduler_flags(&server.scheduler);
+    service
+        .flags
+        .set(ServiceFlags::ONE_PACKET, server.tuning.one_packet);
     if let Some(persistence) = server.persistence {
         service.flags |= ServiceFlags::PERSISTENT;
         service.timeout = persistence.timeout_seconds;
@@ -109,12 +113,12 @@ pub fn real_server_key(key: DestinationKey) -> RealServerKey {
 }
 
 /// The kernel's record of a real server, forwarded to by masquerading.
-pub fn destination(key: RealServerKey, weight: u32) -> Destination {
+pub fn destination(key: RealServerKey, share: Share) -> Destination {
     Destination {
         key: destination_key(key),
         forward: ForwardMethod::Masquerade,
-        weight,
-        upper_threshold: 0,
-        lower_threshold: 0,
+        weight: share.weight,
+        upper_threshold: share.thresholds.upper,
+        lower_threshold: share.thresholds.lower,
     }
 }

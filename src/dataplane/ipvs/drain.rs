@@ -49,6 +49,7 @@ pub fn fate(
 mod tests {
     use super::super::observed::Draining;
     use super::*;
+    use crate::model::Thresholds;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -60,7 +61,9 @@ mod tests {
         ObservedRealServer {
             weight,
             masquerade: true,
+            thresholds: Thresholds::default(),
             draining,
+            ramps_since: None,
         }
     }
 

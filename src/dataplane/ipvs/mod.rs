@@ -10,7 +10,8 @@
 //! * `sets` the netfilter sets, and which of them a virtual server is in
 //! * `rules` the constant netfilter rules
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
-//! * `step`, `plan`, `drain` pure: what to do, in which order, and when a real server goes
+//! * `step`, `plan`, `drain`, `ramp` pure: what to do, in which order, when a real server goes, and
+//!   how one comes
 //! * `convert` model ↔ `ipvs_sys`
 //! * `kernel` the shell: observe and apply over sockets
 
@@ -21,6 +22,7 @@ pub mod key;
 pub mod marks;
 pub mod observed;
 pub mod plan;
+pub mod ramp;
 pub mod rules;
 pub mod sets;
 pub mod settings;

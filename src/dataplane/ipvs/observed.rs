@@ -8,7 +8,7 @@ use ipvs_sys::Service;
 use super::key::ServerKey;
 use super::sets::{Element, Member, SetKind};
 use super::step::Step;
-use crate::model::{Family, Moment, Protocol, RealServerKey, VipPort};
+use crate::model::{Family, Moment, Protocol, RealServerKey, Thresholds, VipPort};
 use crate::netfilter::ObservedRules;
 use crate::routing::PolicyRule;
 
@@ -27,7 +27,10 @@ pub struct Observed {
     /// Virtual servers of which nobody knows whether they came into being.
     pub uncertain: BTreeSet<ServerKey>,
     pub base: Base,
+    /// With a real server that drains.
     draining: BTreeSet<ServerKey>,
+    /// With one whose weight grows.
+    ramping: BTreeSet<ServerKey>,
     real_server_count: usize,
 }
 
@@ -59,7 +62,10 @@ pub struct ObservedRealServer {
     pub weight: u32,
     /// Forwarded by masquerading, as all of ours are.
     pub masquerade: bool,
+    pub thresholds: Thresholds,
     pub draining: Option<Draining>,
+    /// When it joined others, for as long as its weight grows.
+    pub ramps_since: Option<Moment>,
 }
 
 /// A real server that only finishes what it has.
@@ -133,14 +139,18 @@ impl Observed {
                 let gone = self.virtual_servers.remove(server);
                 self.real_server_count -= gone.map_or(0, |server| server.real_servers.len());
                 self.draining.remove(server);
+                self.ramping.remove(server);
             }
-            Step::AddRealServer(server, key, weight) | Step::SetRealServer(server, key, weight) => {
-                let real = ObservedRealServer {
-                    weight: *weight,
-                    masquerade: true,
-                    draining: None,
-                };
+            Step::AddRealServer(server, key, share) | Step::SetRealServer(server, key, share) => {
                 self.change_real_servers(server, |servers| {
+                    let before = servers.get(key).and_then(|real| real.ramps_since);
+                    let real = ObservedRealServer {
+                        weight: share.weight,
+                        masquerade: true,
+                        thresholds: share.thresholds,
+                        draining: None,
+                        ramps_since: share.ramps.then(|| before.unwrap_or(now)),
+                    };
                     servers.insert(*key, real);
                 });
             }
@@ -152,6 +162,8 @@ impl Observed {
                 self.change_real_servers(server, |servers| {
                     if let Some(real) = servers.get_mut(real_server) {
                         real.weight = 0;
+                        real.thresholds = Thresholds::default();
+                        real.ramps_since = None;
                         let draining = real.draining.get_or_insert_default();
                         draining.gone_since = (!listed).then_some(now);
                     }
@@ -201,6 +213,11 @@ impl Observed {
         &self.draining
     }
 
+    /// Virtual servers with a real server whose weight grows.
+    pub fn ramping(&self) -> &BTreeSet<ServerKey> {
+        &self.ramping
+    }
+
     /// Real servers of all virtual servers that are ours.
     pub fn real_server_count(&self) -> usize {
         self.real_server_count
@@ -209,14 +226,9 @@ impl Observed {
     /// Puts a virtual server in as it was read, in place of what was known of it.
     pub fn put_virtual_server(&mut self, key: ServerKey, server: ObservedVirtualServer) {
         self.real_server_count += server.real_servers.len();
-        let drains = server.drains();
         let previous = self.virtual_servers.insert(key, server);
         self.real_server_count -= previous.map_or(0, |server| server.real_servers.len());
-        if drains {
-            self.draining.insert(key);
-        } else {
-            self.draining.remove(&key);
-        }
+        self.index(key);
     }
 
     fn change_real_servers(
@@ -230,18 +242,24 @@ impl Observed {
         self.real_server_count -= server.real_servers.len();
         change(&mut server.real_servers);
         self.real_server_count += server.real_servers.len();
-        if server.drains() {
-            self.draining.insert(*key);
-        } else {
-            self.draining.remove(key);
-        }
+        self.index(*key);
     }
-}
 
-impl ObservedVirtualServer {
-    fn drains(&self) -> bool {
-        self.real_servers
-            .values()
-            .any(|real| real.draining.is_some())
+    /// Notes whether a virtual server waits for something.
+    fn index(&mut self, key: ServerKey) {
+        let Some(server) = self.virtual_servers.get(&key) else {
+            return;
+        };
+        let any = |what: fn(&ObservedRealServer) -> bool| server.real_servers.values().any(what);
+        for (set, holds) in [
+            (&mut self.draining, any(|real| real.draining.is_some())),
+            (&mut self.ramping, any(|real| real.ramps_since.is_some())),
+        ] {
+            if holds {
+                set.insert(key);
+            } else {
+                set.remove(&key);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::convert;
 use super::drain::{Fate, fate};
 use super::key::ServerKey;
 use super::observed::Observed;
+use super::ramp::share;
 use super::sets::{Element, Member, SetKind, has_serving};
 use super::step::Step;
 use super::target::{Scope, Target};
@@ -190,20 +191,26 @@ fn virtual_server(
         (Some(want), None) => {
             steps.push(Step::AddVirtualServer(key, convert::service(key, want)));
             for (real, server) in serving(&want.real_servers) {
-                steps.push(Step::AddRealServer(key, *real, server.weight));
+                let share = share(want, server, None, false, now);
+                steps.push(Step::AddRealServer(key, *real, share));
             }
             moved_flows = true;
         }
         (Some(want), Some(have)) => {
+            let others_serve = have.real_servers.values().any(|real| real.weight > 0);
             for (real, server) in serving(&want.real_servers) {
-                match have.real_servers.get(real) {
-                    None => steps.push(Step::AddRealServer(key, *real, server.weight)),
+                let old = have.real_servers.get(real);
+                let share = share(want, server, old, others_serve, now);
+                match old {
+                    None => steps.push(Step::AddRealServer(key, *real, share)),
                     Some(old)
-                        if old.weight != server.weight
+                        if old.weight != share.weight
+                            || old.thresholds != share.thresholds
+                            || old.ramps_since.is_some() != share.ramps
                             || old.draining.is_some()
                             || !old.masquerade =>
                     {
-                        steps.push(Step::SetRealServer(key, *real, server.weight));
+                        steps.push(Step::SetRealServer(key, *real, share));
                     }
                     Some(_) => {}
                 }

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use super::key::ServerKey;
 use crate::model::{
-    Family, Protocol, RealServerKey, RealServers, Unserved, VipKind, VipPort, VirtualServer,
+    Family, Protocol, RealServerKey, RealServers, Thresholds, Unserved, VipKind, VipPort,
+    VirtualServer,
 };
 use crate::netfilter::ipset::SetType;
 
@@ -32,6 +33,9 @@ pub enum SetKind {
     Pods,
     /// Sources that are pods of this node, whose answers come back through it.
     NodePods,
+    /// Tuples whose real servers take a limited number of connections, which one has to ask each
+    /// virtual server for.
+    Limited,
     /// Tuples that only some sources may reach.
     Ranged,
     /// The sources that may.
@@ -48,13 +52,14 @@ pub enum SetKind {
 
 impl SetKind {
     /// All sets, in the order in which an added virtual server enters them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Owned,
         Self::Marks,
         Self::External,
         Self::Hairpin,
         Self::Pods,
         Self::NodePods,
+        Self::Limited,
         Self::Ranged,
         Self::Sources,
         Self::Refused,
@@ -96,6 +101,7 @@ impl fmt::Display for SetKind {
             Self::Hairpin => "HAIRPIN",
             Self::Pods => "PODS",
             Self::NodePods => "NODE-PODS",
+            Self::Limited => "LIMITED",
             Self::Ranged => "RANGED",
             Self::Sources => "SOURCES",
             Self::Refused => "REFUSED",
@@ -269,6 +275,7 @@ pub fn memberships(
         // A draining virtual server stays ours by `plan`; where none is, there is nothing to own.
         serves.then_some(SetKind::Owned),
         always_masqueraded.then_some(SetKind::External),
+        (serves && server.tuning.thresholds != Thresholds::default()).then_some(SetKind::Limited),
         (!server.source_ranges.is_empty()).then_some(SetKind::Ranged),
         unserved,
         is_live(vip, server.kind, serves || mark.is_some()).then_some(SetKind::Live),

@@ -9,7 +9,7 @@ use ipvs_sys::{Command, Service};
 use super::convert;
 use super::key::ServerKey;
 use super::sets::{Member, SetKind};
-use crate::model::{Family, HostPort, RealServerKey, VipPort};
+use crate::model::{Family, HostPort, RealServerKey, Thresholds, VipPort};
 use crate::netfilter::ObservedRules;
 use crate::routing::PolicyRule;
 
@@ -55,8 +55,8 @@ pub enum Step {
     AddVirtualServer(ServerKey, Service),
     SetVirtualServer(ServerKey, Service),
     DelVirtualServer(ServerKey),
-    AddRealServer(ServerKey, RealServerKey, u32),
-    SetRealServer(ServerKey, RealServerKey, u32),
+    AddRealServer(ServerKey, RealServerKey, Share),
+    SetRealServer(ServerKey, RealServerKey, Share),
     /// Weight 0: keeps its connections, takes no new ones. `listed`: its endpoint still exists.
     DrainRealServer {
         server: ServerKey,
@@ -69,6 +69,24 @@ pub enum Step {
         vip: VipPort,
         keep: BTreeSet<HostPort>,
     },
+}
+
+/// What a real server takes of new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    pub weight: u32,
+    pub thresholds: Thresholds,
+    /// The weight goes on growing.
+    pub ramps: bool,
+}
+
+impl Share {
+    /// Nothing, and nothing is limited.
+    pub const NONE: Self = Self {
+        weight: 0,
+        thresholds: Thresholds { upper: 0, lower: 0 },
+        ramps: false,
+    };
 }
 
 /// Places in the order. Make before break: what serves is whole before a VIP goes live, a VIP is
@@ -154,17 +172,20 @@ impl Step {
             Self::AddVirtualServer(_, service) => Command::NewService(service.clone()),
             Self::SetVirtualServer(_, service) => Command::SetService(service.clone()),
             Self::DelVirtualServer(server) => Command::DelService(key(*server)),
-            Self::AddRealServer(server, real, weight) => {
-                Command::NewDest(key(*server), convert::destination(*real, *weight))
+            Self::AddRealServer(server, real, share) => {
+                Command::NewDest(key(*server), convert::destination(*real, *share))
             }
-            Self::SetRealServer(server, real, weight) => {
-                Command::SetDest(key(*server), convert::destination(*real, *weight))
+            Self::SetRealServer(server, real, share) => {
+                Command::SetDest(key(*server), convert::destination(*real, *share))
             }
             Self::DrainRealServer {
                 server,
                 real_server,
                 ..
-            } => Command::SetDest(key(*server), convert::destination(*real_server, 0)),
+            } => Command::SetDest(
+                key(*server),
+                convert::destination(*real_server, Share::NONE),
+            ),
             Self::DelRealServer(server, real) => {
                 Command::DelDest(key(*server), convert::destination_key(*real))
             }

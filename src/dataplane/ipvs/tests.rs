@@ -13,7 +13,7 @@ use super::{ServerKey, Settings, plan::plan};
 use crate::dataplane::ClusterNetwork;
 use crate::model::{
     Family, HostPort, Moment, ObjectName, Protocol, RealServer, RealServers, Scheduler,
-    ServicePortName, ServiceSpec, Unserved, VipKind, VipPort, VirtualServer,
+    ServicePortName, ServiceSpec, Thresholds, Tuning, Unserved, VipKind, VipPort, VirtualServer,
 };
 use crate::netfilter::ObservedRules;
 use crate::resolve::{DesiredState, Resolved};
@@ -120,6 +120,7 @@ struct Wished {
     /// For clients on this node.
     near: Option<Reals>,
     ranged: bool,
+    tuned: bool,
 }
 
 impl Wished {
@@ -130,6 +131,7 @@ impl Wished {
             reals,
             near: None,
             ranged: false,
+            tuned: false,
         }
     }
 
@@ -169,7 +171,8 @@ fn wish() -> impl Strategy<Value = Wish> {
         Just(VipKind::LoadBalancer),
         Just(VipKind::NodePort)
     ];
-    let wished = (kind, any::<bool>(), reals(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let wished = (kind, any::<bool>(), reals(), flags);
     let wish = prop::collection::btree_map(vip, wished, 0..6);
     // All tuples of one Service port share what clients on this node meet.
     let near = prop::collection::vec(reals(), 4);
@@ -178,7 +181,7 @@ fn wish() -> impl Strategy<Value = Wish> {
             let number = usize::from(vip.port == 53) * 2;
             near[number + usize::from(vip.protocol == Protocol::Udp)].clone()
         };
-        let whole = |(vip, (kind, affinity, reals, local, ranged)): (VipPort, _)| {
+        let whole = |(vip, (kind, affinity, reals, (local, ranged, tuned))): (VipPort, _)| {
             let near = (local && kind != VipKind::ClusterIp).then(|| of_port(&vip));
             let wished = Wished {
                 kind,
@@ -186,6 +189,7 @@ fn wish() -> impl Strategy<Value = Wish> {
                 reals,
                 near,
                 ranged,
+                tuned,
             };
             (vip, wished)
         };
@@ -206,11 +210,11 @@ fn desired(wish: &Wish) -> DesiredState {
     let servers = |reals: &Reals| -> RealServers {
         let real = |(key, (draining, local)): (&HostPort, &(bool, bool))| {
             let make = if *draining {
-                RealServer::draining
+                RealServer::draining(*local)
             } else {
-                RealServer::serving
+                RealServer::serving(*local, 1)
             };
-            (*key, make(*local))
+            (*key, make)
         };
         reals.iter().map(real).collect()
     };
@@ -225,6 +229,18 @@ fn desired(wish: &Wish) -> DesiredState {
         persistence: wished.affinity.then_some(crate::model::Persistence {
             timeout_seconds: 60,
         }),
+        tuning: if wished.tuned {
+            Tuning {
+                one_packet: vip.protocol == Protocol::Udp,
+                thresholds: Thresholds {
+                    upper: 100,
+                    lower: 50,
+                },
+                slow_start: Some(Duration::from_secs(30)),
+            }
+        } else {
+            Tuning::default()
+        },
         real_servers: servers(&wished.reals),
         near: wished.near.as_ref().map(servers),
         unserved: if wished.unserved() == SetKind::Dropped {
@@ -329,6 +345,8 @@ fn check(kernel: &Observed, wish: &Wish) {
         let masqueraded = wished.kind != VipKind::ClusterIp && wished.near.is_none();
         assert_eq!(member(SetKind::External), masqueraded, "{vip}");
         assert_eq!(member(SetKind::Ranged), wished.ranged, "{vip}");
+        let limited = wished.tuned && !serves.is_empty();
+        assert_eq!(member(SetKind::Limited), limited, "{vip}");
 
         let mut near = kernel
             .members

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::model::TrafficPolicy::{Cluster, Local};
+use crate::resolve::annotations::Weights;
 use crate::resolve::endpoints::{Set, select};
 
 /// `NUMBER:WORD,…`: an endpoint at 10.1.0.NUMBER. Words: `ready` (else not), `term` (terminating and
@@ -123,7 +124,12 @@ fn each_policy_has_its_endpoints() {
     ] {
         let lab = with(zone, endpoints);
         let slices: Vec<_> = lab.slices.iter().collect();
-        let selection = select(lab.view(&slices), Family::V4, &lab.spec.ports[0]);
+        let selection = select(
+            lab.view(&slices),
+            Family::V4,
+            &lab.spec.ports[0],
+            &Weights::default(),
+        );
         assert_eq!(serving(selection.of(Cluster)), cluster, "{row}: Cluster");
         assert_eq!(serving(selection.of(Local)), local, "{row}: Local");
         assert_eq!(selection.any, any, "{row}: any");

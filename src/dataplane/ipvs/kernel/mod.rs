@@ -72,7 +72,9 @@ impl Dataplane for IpvsDataplane {
         let mut scope = target.everything(desired, observed);
         let owes = |vip: VipPort| observed.owed_flows.contains(&vip);
         scope.servers.retain(|server| {
-            !observed.draining().contains(server) && !server.tuple().is_some_and(owes)
+            !observed.draining().contains(server)
+                && !observed.ramping().contains(server)
+                && !server.tuple().is_some_and(owes)
         });
         scope
     }
@@ -110,6 +112,7 @@ impl Dataplane for IpvsDataplane {
             virtual_servers: observed.virtual_servers.len(),
             real_servers: observed.real_server_count(),
             draining: observed.draining().len(),
+            ramping: observed.ramping().len(),
             foreign: observed.foreign.len(),
             set_members: observed.members.len(),
             routes: observed.routes.len(),

@@ -16,7 +16,7 @@ use crate::dataplane::Error;
 use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
 use crate::dataplane::ipvs::sets::{Element, Member, SetKind, as_mark};
 use crate::dataplane::ipvs::{Observed, Scope, ServerKey, convert, sysctl};
-use crate::model::{Family, RealServerKey};
+use crate::model::{Family, RealServerKey, Thresholds};
 use crate::netfilter::ipset::Entry;
 
 /// Reads everything that is ours. `previous` lends what a kernel cannot tell.
@@ -84,14 +84,23 @@ fn virtual_servers(
             observed.foreign.insert(key);
             continue;
         }
-        let mut real = match real_servers.remove(&(ProcKey::from(entry.service.key), key.family()))
-        {
+        let limited = |vip| Member {
+            set: SetKind::Limited,
+            element: Element::VipPort(vip),
+        };
+        // The file does not tell thresholds.
+        let told = key
+            .tuple()
+            .is_some_and(|vip| !observed.members.contains(&limited(vip)));
+        let read = real_servers.remove(&(ProcKey::from(entry.service.key), key.family()));
+        let mut real = match read.filter(|_| told) {
             Some(real) => real,
             None => real_servers_of(ipvs, key)?,
         };
         for (real_server, server) in &mut real {
             let before = known.and_then(|known| known.real_servers.get(real_server));
             let connections = server.draining.take().and_then(|read| read.connections);
+            server.ramps_since = before.and_then(|before| before.ramps_since);
             server.draining = before
                 .and_then(|before| before.draining)
                 .map(|draining| Draining {
@@ -132,17 +141,24 @@ fn real_servers_of(
         let key = convert::real_server_key(entry.destination.key);
         let connections = u64::from(entry.active) + u64::from(entry.inactive);
         let masquerade = entry.destination.forward == ForwardMethod::Masquerade;
-        (
-            key,
-            as_read(entry.destination.weight, masquerade, connections),
-        )
+        let thresholds = Thresholds {
+            upper: entry.destination.upper_threshold,
+            lower: entry.destination.lower_threshold,
+        };
+        let weight = entry.destination.weight;
+        (key, as_read(weight, masquerade, thresholds, connections))
     });
     Ok(real.collect())
 }
 
 /// A real server as read, its connections put where those of a draining one belong, for the
 /// caller to keep or drop.
-fn as_read(weight: u32, masquerade: bool, connections: u64) -> ObservedRealServer {
+fn as_read(
+    weight: u32,
+    masquerade: bool,
+    thresholds: Thresholds,
+    connections: u64,
+) -> ObservedRealServer {
     let draining = Some(Draining {
         gone_since: None,
         connections: Some(connections),
@@ -150,7 +166,9 @@ fn as_read(weight: u32, masquerade: bool, connections: u64) -> ObservedRealServe
     ObservedRealServer {
         weight,
         masquerade,
+        thresholds,
         draining,
+        ramps_since: None,
     }
 }
 
@@ -166,7 +184,12 @@ fn real_servers() -> Result<BTreeMap<(ProcKey, Family), RealServers>, Error> {
         for destination in service.destinations {
             let connections = u64::from(destination.active) + u64::from(destination.inactive);
             let masquerade = destination.forward == ProcForward::Masquerade;
-            let server = as_read(destination.weight, masquerade, connections);
+            let server = as_read(
+                destination.weight,
+                masquerade,
+                Thresholds::default(),
+                connections,
+            );
             let key = convert::real_server_key(destination.key);
             let of = (service.key, Family::of(key.addr));
             found.entry(of).or_default().insert(key, server);
@@ -204,8 +227,9 @@ pub fn refresh(plane: &mut IpvsDataplane, observed: &mut Observed) -> Result<Sco
             }
         }
     }
+    // Nothing is to be read for those whose weight grows.
     Ok(Scope {
-        servers,
+        servers: servers.union(observed.ramping()).copied().collect(),
         ..Scope::default()
     })
 }

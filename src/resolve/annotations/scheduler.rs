@@ -4,7 +4,7 @@
 //! too) and `fallback` (always on). kube-router's `kube-router.io/service.scheduler` and
 //! `kube-router.io/service.schedflags` mean the same when ours is absent.
 
-use super::{Finding, Policy};
+use super::{Finding, Policy, finding};
 use crate::model::{Scheduler, ServiceSpec};
 
 /// Every scheduler of the kernel tree (`net/netfilter/ipvs/ip_vs_*.c`, Linux 6.12).
@@ -39,11 +39,8 @@ pub(super) fn scheduler(
             scheduler
         }
         Err(advice) => {
-            findings.push(Finding {
-                field: format!("metadata.annotations[{key}]"),
-                value: value.to_string(),
-                advice: format!("{advice}; the default {} is used", policy.scheduler.name),
-            });
+            let advice = format!("{advice}; the default {} is used", policy.scheduler.name);
+            findings.push(finding(key, value, advice));
             policy.scheduler.clone()
         }
     }
