@@ -106,6 +106,15 @@ pub struct ServiceArgs {
     /// the node's own pod CIDRs
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub cluster_cidr: Vec<IpNet>,
+    /// How packets of this node's pods are known, which keep their address and reach all endpoints
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = DetectLocalMode::ClusterCidr)]
+    pub detect_local_mode: DetectLocalMode,
+    /// The bridge that this node's pods are on, for BridgeInterface
+    #[arg(long, value_name = "NAME", value_parser = interface_name, required_if_eq("detect_local_mode", "BridgeInterface"))]
+    pub pod_bridge_interface: Option<String>,
+    /// How the names of this node's interfaces to its pods begin, for InterfaceNamePrefix
+    #[arg(long, value_name = "PREFIX", value_parser = interface_name, required_if_eq("detect_local_mode", "InterfaceNamePrefix"))]
+    pub pod_interface_name_prefix: Option<String>,
     /// Permit `spec.externalIPs` inside these ranges; without it all are refused (CVE-2020-8554)
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = cidr)]
     pub external_ip_cidr: Vec<IpNet>,
@@ -191,6 +200,33 @@ pub enum LogFormat {
 /// A CIDR that everybody reads alike.
 fn cidr(text: &str) -> Result<IpNet, String> {
     parse_cidr(text).ok_or_else(|| "it takes a CIDR such as 10.96.0.0/16 or fd00::/64".to_owned())
+}
+
+/// kube-proxy's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DetectLocalMode {
+    /// Their source is in --cluster-cidr, or in the node's pod CIDRs without it
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// Their source is in the node's pod CIDRs
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
+    /// They come in by --pod-bridge-interface
+    #[value(name = "BridgeInterface")]
+    BridgeInterface,
+    /// They come in by an interface named with --pod-interface-name-prefix
+    #[value(name = "InterfaceNamePrefix")]
+    InterfaceNamePrefix,
+}
+
+/// A name reaches a rule, so nothing but what interfaces are named with is taken (`dev_valid_name`).
+fn interface_name(text: &str) -> Result<String, String> {
+    let permitted = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    if (1..=14).contains(&text.len()) && text.chars().all(permitted) && !text.starts_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err("it takes 1 to 14 letters, digits or -_.@".to_owned())
+    }
 }
 
 /// One bit, decimal or hexadecimal.

@@ -8,7 +8,7 @@ use ipvs_sys::Client;
 use super::{explain_ipvs, settings};
 use crate::cli::CleanupArgs;
 use crate::dataplane::Dataplane;
-use crate::dataplane::ipvs::{IpvsDataplane, Target};
+use crate::dataplane::ipvs::{IpvsDataplane, Settings, Target};
 use crate::model::Moment;
 use crate::resolve::DesiredState;
 
@@ -38,7 +38,10 @@ fn clean(args: &CleanupArgs) -> anyhow::Result<usize> {
         Err(error) if error.is_no_module() => None,
         Err(error) => return Err(explain_ipvs(error)),
     };
-    let settings = settings(&args.kernel, false, Duration::ZERO)?;
+    let settings = Settings {
+        drain_timeout: Duration::ZERO,
+        ..settings(&args.kernel)?
+    };
     let mut dataplane = IpvsDataplane::open(client, settings)?;
     let now = Moment::default();
     let mut observed = dataplane.observe(None)?;

@@ -4,8 +4,6 @@ pub mod cleanup;
 pub mod list;
 pub mod run;
 
-use std::time::Duration;
-
 use anyhow::bail;
 
 use crate::cli::KernelArgs;
@@ -24,12 +22,8 @@ fn explain_ipvs(error: ipvs_sys::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(advice)
 }
 
-/// The dataplane's settings, if the flags go together.
-fn settings(
-    kernel: &KernelArgs,
-    masquerade_all: bool,
-    drain_timeout: Duration,
-) -> anyhow::Result<Settings> {
+/// The dataplane's settings by the objects it uses in the kernel, if the flags go together.
+fn settings(kernel: &KernelArgs) -> anyhow::Result<Settings> {
     if kernel.route_mark == kernel.masquerade_mark {
         bail!(
             "--route-mark and --masquerade-mark are both {:#x}; they must be two bits",
@@ -54,8 +48,7 @@ fn settings(
         masquerade_mark: kernel.masquerade_mark,
         route_table: kernel.route_table,
         rule_priority: kernel.rule_priority,
-        masquerade_all,
-        drain_timeout,
+        ..Settings::default()
     })
 }
 

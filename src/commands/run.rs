@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{explain_ipvs, settings};
-use crate::cli::{RunArgs, SourceArgs};
+use crate::cli::{DetectLocalMode, RunArgs, ServiceArgs, SourceArgs};
 use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
-use crate::dataplane::ipvs::IpvsDataplane;
+use crate::dataplane::ipvs::settings::DetectLocal;
+use crate::dataplane::ipvs::{IpvsDataplane, Settings};
 use crate::events;
 use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
@@ -62,7 +63,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 
 async fn serve(
     args: RunArgs,
-    config: EngineConfig<crate::dataplane::ipvs::Settings>,
+    config: EngineConfig<Settings>,
     timing: Timing,
     dataplane: IpvsDataplane,
 ) -> anyhow::Result<()> {
@@ -143,7 +144,7 @@ async fn serve(
     thread.await.context("the kernel thread failed")
 }
 
-fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<crate::dataplane::ipvs::Settings>> {
+fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<Settings>> {
     let services = &args.services;
     let schedulers = modules::schedulers(
         &fs::read_to_string("/proc/modules").unwrap_or_default(),
@@ -179,11 +180,32 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<crate::dataplane
             refused_schedulers: BTreeSet::new(),
             external_ip_cidrs: services.external_ip_cidr.clone(),
         },
-        settings: settings(&args.kernel, services.masquerade_all, drain_timeout)?,
+        settings: Settings {
+            detect_local: detect_local(services),
+            masquerade_all: services.masquerade_all,
+            drain_timeout,
+            ..settings(&args.kernel)?
+        },
         service_cidrs: truncated(&services.service_cidr),
-        pod_cidrs: truncated(&services.cluster_cidr),
+        pod_cidrs: match services.detect_local_mode {
+            // The Node says them.
+            DetectLocalMode::NodeCidr => BTreeSet::new(),
+            _ => truncated(&services.cluster_cidr),
+        },
         place: place_config(args)?,
     })
+}
+
+fn detect_local(services: &ServiceArgs) -> DetectLocal {
+    let interface = match services.detect_local_mode {
+        DetectLocalMode::ClusterCidr | DetectLocalMode::NodeCidr => None,
+        DetectLocalMode::BridgeInterface => services.pod_bridge_interface.clone(),
+        DetectLocalMode::InterfaceNamePrefix => services
+            .pod_interface_name_prefix
+            .as_ref()
+            .map(|prefix| format!("{prefix}+")),
+    };
+    interface.map_or(DetectLocal::Sources, DetectLocal::Interface)
 }
 
 fn place_config(args: &RunArgs) -> anyhow::Result<PlaceConfig> {

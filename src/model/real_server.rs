@@ -17,8 +17,11 @@ pub struct RealServer {
     pub weight: u32,
     /// Runs on this node. A pod here may reach itself through its Service (hairpin).
     pub local: bool,
-    /// Terminating while others serve: keeps its connections at weight 0, is never added.
+    /// Takes no new connections and keeps those it has, at weight 0; is never added.
     pub draining: bool,
+    /// Drains since it is not ready, and not because it is about to end. If it goes without more
+    /// ado, its node is lost: nothing is left that could finish a connection.
+    pub unready: bool,
 }
 
 /// The most that the agent gives a real server; the kernel's `atomic_t` would hold more.
@@ -36,6 +39,7 @@ impl RealServer {
             weight,
             local,
             draining: false,
+            unready: false,
         }
     }
 
@@ -45,6 +49,15 @@ impl RealServer {
             weight: 0,
             local,
             draining: true,
+            unready: false,
+        }
+    }
+
+    /// One that is not ready.
+    pub fn unready(local: bool) -> Self {
+        Self {
+            unready: true,
+            ..Self::draining(local)
         }
     }
 }

@@ -123,6 +123,10 @@ fn render_rule(chain: &str, rule: &Rule) -> String {
                 let not = if *negated { "! " } else { "" };
                 write!(line, " -m mark {not}--mark {value:#x}/{mask:#x}")
             }
+            Match::InInterface { name, negated } => {
+                let not = if *negated { "! " } else { "" };
+                write!(line, " {not}-i {name}")
+            }
             Match::FromThisNode => write!(line, " -m addrtype --src-type LOCAL"),
             Match::State(states) => write!(line, " -m conntrack --ctstate {states}"),
             Match::FirstPacket => write!(line, " -m conntrack ! --ctstatus CONFIRMED"),

@@ -74,6 +74,8 @@ pub enum Match {
         mask: u32,
         negated: bool,
     },
+    /// `-i NAME`; a name that ends in `+` stands for all that begin so.
+    InInterface { name: String, negated: bool },
     /// `-m addrtype --src-type LOCAL`: from an address of this node.
     FromThisNode,
     /// `-m conntrack --ctstate …`

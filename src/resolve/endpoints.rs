@@ -166,7 +166,11 @@ fn set(
             Ok(()) => RealServer::serving(endpoint.local, endpoint.weight),
             Err(reason) => {
                 set.excluded.push((*key, reason));
-                RealServer::draining(endpoint.local)
+                if reason == ExclusionReason::NotReady {
+                    RealServer::unready(endpoint.local)
+                } else {
+                    RealServer::draining(endpoint.local)
+                }
             }
         };
         set.real_servers.insert(*key, real);

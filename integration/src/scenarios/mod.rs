@@ -150,6 +150,11 @@ pub const ALL: &[Scenario] = &[
         "loadBalancerSourceRanges, for pods and nodes too",
         policies::source_ranges,
     ),
+    story(
+        "detect-local",
+        "every way to know this node's pods, and masquerading all",
+        policies::detect_local,
+    ),
     story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
     story(
         "skipped",

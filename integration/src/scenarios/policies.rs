@@ -217,3 +217,38 @@ pub fn source_ranges(lab: &mut Lab) -> Result<()> {
     lab.cluster.service("ranged", json!({}), spec(&[]))?;
     answered_by("p12", Tcp, at(ingress[0], 80)?, &["p11"])
 }
+
+/// Every way to tell pods of this node from others: they keep their address, nodes and outside
+/// clients do not.
+pub fn detect_local(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    lab.cluster.endpoints("web", &[(P21, Ready)])?;
+    let by_interface = ["--detect-local-mode", "InterfaceNamePrefix"];
+    let by_bridge = ["--detect-local-mode", "BridgeInterface"];
+    for mode in [
+        [&by_interface[..], &["--pod-interface-name-prefix", "vp1"]].concat(),
+        // One pod's cable is no bridge, but an interface like any other.
+        [&by_bridge[..], &["--pod-bridge-interface", "vp12"]].concat(),
+        vec!["--detect-local-mode", "NodeCIDR"],
+        vec!["--masquerade-all"],
+    ] {
+        lab.stop_agent("n1")?;
+        lab.start_agent_with("n1", &mode)?;
+        lab.agent("n1")?.synced()?;
+        for (number, vip) in vips.iter().enumerate() {
+            let to = at(vip, 80)?;
+            route_from_client(vip, "n1")?;
+            let node = node_addresses("n1")[number].clone();
+            let pod = if number == 0 { P12.v4() } else { P12.v6() };
+            let kept = mode[0] != "--masquerade-all";
+            let wanted = if kept { &pod } else { &node };
+            for (from, wanted) in [("p12", wanted), (CLIENT, &node), ("n1", &node)] {
+                answered_by(from, Tcp, to, &["p21"])?;
+                let seen = seen_client(from, Tcp, to)?.to_string();
+                ensure!(seen == *wanted, "{mode:?}: {from} was seen as {seen}");
+            }
+        }
+    }
+    lab.stop_agent("n1")?;
+    lab.start_agent("n1")
+}

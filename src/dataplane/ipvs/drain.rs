@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::observed::ObservedRealServer;
-use crate::model::{Moment, Protocol};
+use crate::model::{Moment, Protocol, RealServer};
 
 /// What to do with a real server that serves no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,13 +15,14 @@ pub enum Fate {
     Delete,
 }
 
-/// `listed`: its endpoint still exists, terminating. Then the pod itself says how long it lives
-/// and only idleness ends the drain; once it is gone, `timeout` does too. UDP has no end of a
+/// `listed`: what its endpoint is to be, if there is one. Then the pod itself says how long it lives
+/// and only idleness ends the drain; once it is gone, `timeout` does too. One that was not ready and
+/// then is gone was never told to end: its node is lost, and it goes at once. UDP has no end of a
 /// connection to wait for, and an SCTP association moves by itself: both go at once.
 pub fn fate(
     protocol: Protocol,
     real: &ObservedRealServer,
-    listed: bool,
+    listed: Option<&RealServer>,
     now: Moment,
     timeout: Duration,
 ) -> Fate {
@@ -31,7 +32,12 @@ pub fn fate(
     let Some(draining) = real.draining else {
         return Fate::Drain;
     };
-    if real.weight != 0 || listed == draining.gone_since.is_some() {
+    match listed {
+        None if draining.unready => return Fate::Delete,
+        Some(listed) if listed.unready != draining.unready => return Fate::Drain,
+        _ => {}
+    }
+    if real.weight != 0 || listed.is_some() == draining.gone_since.is_some() {
         return Fate::Drain;
     }
     let idle = draining.connections == Some(0);
@@ -52,6 +58,13 @@ mod tests {
     use crate::model::Thresholds;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
+    /// A listed endpoint that terminates.
+    const ENDS: RealServer = RealServer {
+        weight: 0,
+        local: false,
+        draining: true,
+        unready: false,
+    };
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))
@@ -70,7 +83,7 @@ mod tests {
     #[test]
     fn a_serving_one_is_drained_first_even_if_it_looks_idle() {
         assert_eq!(
-            fate(Protocol::Tcp, &real(1, None), false, at(0), TIMEOUT),
+            fate(Protocol::Tcp, &real(1, None), None, at(0), TIMEOUT),
             Fate::Drain
         );
     }
@@ -82,20 +95,21 @@ mod tests {
                 0,
                 Some(Draining {
                     gone_since: Some(at(10)),
+                    unready: false,
                     connections: Some(connections),
                 }),
             )
         };
         assert_eq!(
-            fate(Protocol::Tcp, &gone(0), false, at(11), TIMEOUT),
+            fate(Protocol::Tcp, &gone(0), None, at(11), TIMEOUT),
             Fate::Delete
         );
         assert_eq!(
-            fate(Protocol::Tcp, &gone(3), false, at(69), TIMEOUT),
+            fate(Protocol::Tcp, &gone(3), None, at(69), TIMEOUT),
             Fate::Keep
         );
         assert_eq!(
-            fate(Protocol::Tcp, &gone(3), false, at(70), TIMEOUT),
+            fate(Protocol::Tcp, &gone(3), None, at(70), TIMEOUT),
             Fate::Delete
         );
     }
@@ -106,11 +120,12 @@ mod tests {
             0,
             Some(Draining {
                 gone_since: Some(at(0)),
+                unready: false,
                 connections: None,
             }),
         );
         assert_eq!(
-            fate(Protocol::Tcp, &unread, false, at(1), TIMEOUT),
+            fate(Protocol::Tcp, &unread, None, at(1), TIMEOUT),
             Fate::Keep
         );
     }
@@ -121,25 +136,44 @@ mod tests {
             0,
             Some(Draining {
                 gone_since: None,
+                unready: false,
                 connections: Some(2),
             }),
         );
         assert_eq!(
-            fate(Protocol::Tcp, &listed, true, at(9999), TIMEOUT),
+            fate(Protocol::Tcp, &listed, Some(&ENDS), at(9999), TIMEOUT),
             Fate::Keep
         );
         // Now it leaves the slices: that moment is noted.
         assert_eq!(
-            fate(Protocol::Tcp, &listed, false, at(9999), TIMEOUT),
+            fate(Protocol::Tcp, &listed, None, at(9999), TIMEOUT),
             Fate::Drain
         );
+    }
+
+    #[test]
+    fn one_that_was_not_ready_and_is_gone_is_lost() {
+        let unready = RealServer::unready(false);
+        let noted = real(
+            0,
+            Some(Draining {
+                gone_since: None,
+                unready: true,
+                connections: Some(7),
+            }),
+        );
+        let fate = |listed| fate(Protocol::Tcp, &noted, listed, at(5), TIMEOUT);
+        assert_eq!(fate(Some(&unready)), Fate::Keep);
+        assert_eq!(fate(None), Fate::Delete);
+        // It was told to end after all: from here on it ends as others do.
+        assert_eq!(fate(Some(&ENDS)), Fate::Drain);
     }
 
     #[test]
     fn udp_and_sctp_go_at_once() {
         for protocol in [Protocol::Udp, Protocol::Sctp] {
             assert_eq!(
-                fate(protocol, &real(1, None), true, at(0), TIMEOUT),
+                fate(protocol, &real(1, None), Some(&ENDS), at(0), TIMEOUT),
                 Fate::Delete
             );
         }

@@ -73,6 +73,8 @@ pub struct ObservedRealServer {
 pub struct Draining {
     /// When its endpoint left the slices; `None` while it is still listed as terminating.
     pub gone_since: Option<Moment>,
+    /// While it was listed last it was not ready.
+    pub unready: bool,
     /// Connections, active and inactive, read after its weight became 0.
     pub connections: Option<u64>,
 }
@@ -158,6 +160,7 @@ impl Observed {
                 server,
                 real_server,
                 listed,
+                unready,
             } => {
                 self.change_real_servers(server, |servers| {
                     if let Some(real) = servers.get_mut(real_server) {
@@ -166,6 +169,7 @@ impl Observed {
                         real.ramps_since = None;
                         let draining = real.draining.get_or_insert_default();
                         draining.gone_since = (!listed).then_some(now);
+                        draining.unready = *unready;
                     }
                 });
             }

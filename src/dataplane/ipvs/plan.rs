@@ -222,12 +222,13 @@ fn virtual_server(
                     continue;
                 }
                 let protocol = want.owner.protocol;
-                match fate(protocol, server, wanted.is_some(), now, timeout) {
+                match fate(protocol, server, wanted, now, timeout) {
                     Fate::Keep => {}
                     Fate::Drain => steps.push(Step::DrainRealServer {
                         server: key,
                         real_server: *real,
                         listed: wanted.is_some(),
+                        unready: wanted.is_some_and(|real| real.unready),
                     }),
                     Fate::Delete => {
                         steps.push(Step::DelRealServer(key, *real));

@@ -5,7 +5,7 @@
 //! mangle −150, IPVS at LOCAL_OUT −98, filter 0, IPVS at LOCAL_IN 99, nat POSTROUTING 100.
 
 use super::sets::SetKind;
-use super::settings::ClusterMasquerade;
+use super::settings::{ClusterMasquerade, DetectLocal};
 use super::step::Step;
 use super::target::TargetBase;
 use crate::model::Family;
@@ -61,11 +61,22 @@ impl Words<'_> {
     }
 
     fn pod_of_this_node(&self) -> Match {
-        self.set(SetKind::NodePods, "src", false)
+        self.pod(SetKind::NodePods, false)
     }
 
+    /// What the node itself sends came in by no interface.
     fn no_pod(&self) -> Match {
-        self.set(SetKind::Pods, "src", true)
+        self.pod(SetKind::Pods, true)
+    }
+
+    fn pod(&self, sources: SetKind, negated: bool) -> Match {
+        match &self.base.settings.detect_local {
+            DetectLocal::Sources => self.set(sources, "src", negated),
+            DetectLocal::Interface(name) => Match::InInterface {
+                name: name.clone(),
+                negated,
+            },
+        }
     }
 
     /// Carries a mark of clients on this node.

@@ -20,6 +20,8 @@ pub struct Settings {
     pub route_table: u32,
     /// Priority of the policy rule; before the main table (32766), after `local` (0).
     pub rule_priority: u32,
+    /// How pods of this node are told from others.
+    pub detect_local: DetectLocal,
     /// Masquerade all traffic to cluster IPs.
     pub masquerade_all: bool,
     /// How long a real server that is gone may finish its TCP connections.
@@ -34,6 +36,7 @@ impl Default for Settings {
             near_marks: NEAR_MARKS,
             route_table: 10256,
             rule_priority: 90,
+            detect_local: DetectLocal::Sources,
             masquerade_all: false,
             drain_timeout: Duration::from_secs(60),
         }
@@ -43,6 +46,15 @@ impl Default for Settings {
 /// Free of bits that others test between mangle and IPVS: 8 to 11 are Cilium's, 13 to 15 ours and
 /// the kubelet's, 16 to 19 Calico's.
 pub const NEAR_MARKS: u32 = 0x7ff0_00ff;
+
+/// How a packet of a pod of this node is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DetectLocal {
+    /// By its source, which lies in a pod CIDR.
+    Sources,
+    /// By the interface that it comes in by; a name that ends in `+` stands for all that begin so.
+    Interface(String),
+}
 
 /// Which traffic to a cluster IP is masqueraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +84,11 @@ impl Settings {
     ) -> ClusterMasquerade {
         if self.masquerade_all {
             ClusterMasquerade::All
-        } else if network
-            .pod_cidrs
-            .iter()
-            .any(|cidr| Family::of(cidr.addr()) == family)
+        } else if matches!(self.detect_local, DetectLocal::Interface(_))
+            || network
+                .pod_cidrs
+                .iter()
+                .any(|cidr| Family::of(cidr.addr()) == family)
         {
             ClusterMasquerade::UnlessFromPod
         } else {

@@ -57,11 +57,13 @@ pub enum Step {
     DelVirtualServer(ServerKey),
     AddRealServer(ServerKey, RealServerKey, Share),
     SetRealServer(ServerKey, RealServerKey, Share),
-    /// Weight 0: keeps its connections, takes no new ones. `listed`: its endpoint still exists.
+    /// Weight 0: keeps its connections, takes no new ones. `listed`: its endpoint still exists,
+    /// `unready`: and is not ready.
     DrainRealServer {
         server: ServerKey,
         real_server: RealServerKey,
         listed: bool,
+        unready: bool,
     },
     DelRealServer(ServerKey, RealServerKey),
     /// Deletes UDP conntrack entries of `vip` that do not lead to one of `keep`.

@@ -161,6 +161,7 @@ fn as_read(
 ) -> ObservedRealServer {
     let draining = Some(Draining {
         gone_since: None,
+        unready: false,
         connections: Some(connections),
     });
     ObservedRealServer {
