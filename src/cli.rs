@@ -131,6 +131,16 @@ pub struct ServiceArgs {
     /// Masquerade all traffic to cluster IPs, pods' too
     #[arg(long)]
     pub masquerade_all: bool,
+    /// How long IPVS keeps a TCP connection on which nothing moves, at most 24h; without it as long
+    /// as conntrack does; 0s leaves it as it is
+    #[arg(long, value_name = "DURATION")]
+    pub ipvs_tcp_timeout: Option<SignedDuration>,
+    /// How long after a FIN; 0s leaves it as it is
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub ipvs_tcpfin_timeout: SignedDuration,
+    /// The same over UDP; 0s leaves it as it is
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub ipvs_udp_timeout: SignedDuration,
     /// How long connections to a TCP endpoint that is gone may last
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub drain_timeout: SignedDuration,

@@ -16,7 +16,7 @@ use tracing::info;
 use super::{explain_ipvs, settings};
 use crate::cli::{DetectLocalMode, RunArgs, ServiceArgs, SourceArgs};
 use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
-use crate::dataplane::ipvs::settings::DetectLocal;
+use crate::dataplane::ipvs::settings::{DetectLocal, TcpTimeout, TimeoutSettings};
 use crate::dataplane::ipvs::{IpvsDataplane, Settings};
 use crate::events;
 use crate::http::service_health::ServiceHealth;
@@ -184,6 +184,7 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<Settings>> {
             detect_local: detect_local(services),
             masquerade_all: services.masquerade_all,
             drain_timeout,
+            timeouts: timeouts(services)?,
             ..settings(&args.kernel)?
         },
         service_cidrs: truncated(&services.service_cidr),
@@ -194,6 +195,30 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<Settings>> {
         },
         place: place_config(args)?,
     })
+}
+
+fn timeouts(services: &ServiceArgs) -> anyhow::Result<TimeoutSettings> {
+    let tcp = services.ipvs_tcp_timeout;
+    let tcp = tcp.map(|wanted| seconds("--ipvs-tcp-timeout", wanted));
+    Ok(TimeoutSettings {
+        tcp: match tcp.transpose()? {
+            None => TcpTimeout::AsConntrack,
+            Some(None) => TcpTimeout::Keep,
+            Some(Some(seconds)) => TcpTimeout::Seconds(seconds),
+        },
+        tcp_fin: seconds("--ipvs-tcpfin-timeout", services.ipvs_tcpfin_timeout)?,
+        udp: seconds("--ipvs-udp-timeout", services.ipvs_udp_timeout)?,
+    })
+}
+
+/// Whole seconds up to a day; none for 0.
+fn seconds(flag: &str, wanted: SignedDuration) -> anyhow::Result<Option<u32>> {
+    let seconds = u32::try_from(wanted.as_secs()).ok();
+    match seconds.filter(|seconds| *seconds <= 86_400 && wanted.subsec_nanos() == 0) {
+        Some(0) => Ok(None),
+        Some(seconds) => Ok(Some(seconds)),
+        None => bail!("{flag} {wanted:#}: it takes whole seconds up to 24h, or 0s"),
+    }
 }
 
 fn detect_local(services: &ServiceArgs) -> DetectLocal {

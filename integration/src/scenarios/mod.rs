@@ -126,6 +126,11 @@ pub const ALL: &[Scenario] = &[
         tuning::one_packet,
     ),
     story(
+        "idle-timeouts",
+        "how long IPVS keeps an idle connection",
+        tuning::timeouts,
+    ),
+    story(
         "affinity",
         "session affinity, on, moving on and off",
         services::affinity,

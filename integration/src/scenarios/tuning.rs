@@ -190,3 +190,34 @@ fn answering(from: &str, to: SocketAddr) -> Result<BTreeSet<String>> {
         Ok(met)
     })?
 }
+
+/// An idle connection lives as long as in conntrack, unless the operator says otherwise.
+pub fn timeouts(lab: &mut Lab) -> Result<()> {
+    for (args, wanted) in [
+        (&[][..], "86400 120 300"),
+        (
+            &["--ipvs-tcp-timeout", "2h", "--ipvs-tcpfin-timeout", "30s"],
+            "7200 30 300",
+        ),
+        (
+            &["--ipvs-tcp-timeout", "0s", "--ipvs-udp-timeout", "10s"],
+            "7200 30 10",
+        ),
+        (
+            &["--ipvs-udp-timeout", "5m", "--ipvs-tcpfin-timeout", "2m"],
+            "86400 120 300",
+        ),
+    ] {
+        lab.stop_agent("n2")?;
+        lab.start_agent_with("n2", args)?;
+        eventually(&format!("the timeouts are {wanted}"), || {
+            let told = sh_in("n2", "ipvsadm -L --timeout")?;
+            Ok(if told.trim().ends_with(&format!(": {wanted}")) {
+                Ok(())
+            } else {
+                Err(told)
+            })
+        })?;
+    }
+    Ok(())
+}

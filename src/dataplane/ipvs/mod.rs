@@ -12,6 +12,7 @@
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
 //! * `step`, `plan`, `drain`, `ramp` pure: what to do, in which order, when a real server goes, and
 //!   how one comes
+//! * `sysctl`, `timeouts` pure: settings of the kernel that forwarding needs
 //! * `convert` model ↔ `ipvs_sys`
 //! * `kernel` the shell: observe and apply over sockets
 
@@ -29,6 +30,7 @@ pub mod settings;
 pub mod step;
 pub mod sysctl;
 pub mod target;
+pub mod timeouts;
 
 #[cfg(test)]
 mod tests;

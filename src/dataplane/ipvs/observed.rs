@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use ipvs_sys::Service;
+use ipvs_sys::{Service, Timeouts};
 
 use super::key::ServerKey;
 use super::sets::{Element, Member, SetKind};
@@ -47,6 +47,10 @@ pub struct Base {
     pub stray_routes: BTreeSet<(u32, IpNet)>,
     /// Values of the sysctls that matter, by name; absent ones do not exist on this kernel.
     pub sysctls: BTreeMap<&'static str, String>,
+    /// `None` without IPVS.
+    pub timeouts: Option<Timeouts>,
+    /// Seconds for which conntrack keeps an established connection.
+    pub conntrack_established: Option<u32>,
 }
 
 /// One virtual server in the kernel.
@@ -86,6 +90,9 @@ impl Observed {
         match step {
             Step::SetSysctl { name, value, .. } => {
                 self.base.sysctls.insert(name, (*value).to_owned());
+            }
+            Step::SetTimeouts(timeouts) => {
+                self.base.timeouts = Some(*timeouts);
             }
             Step::CreateSet { set, family } => {
                 self.base.sets.insert((*set, *family));

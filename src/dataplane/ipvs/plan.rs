@@ -15,7 +15,7 @@ use super::ramp::share;
 use super::sets::{Element, Member, SetKind, has_serving};
 use super::step::Step;
 use super::target::{Scope, Target};
-use super::{rules, sysctl};
+use super::{rules, sysctl, timeouts};
 use crate::model::{
     Family, HostPort, Moment, Protocol, RealServer, RealServerKey, RealServers, VipPort,
     VirtualServer,
@@ -94,6 +94,10 @@ fn base(target: &Target, observed: &Observed, steps: &mut Vec<Step>) {
     let wanted = target.base.as_ref();
     if wanted.is_some() {
         steps.extend(sysctl::plan(&have.sysctls, |family| target.serves(family)));
+    }
+    if let Some((base, now)) = wanted.zip(have.timeouts) {
+        let wanted = base.settings.timeouts;
+        steps.extend(timeouts::plan(wanted, now, have.conntrack_established));
     }
     // A kernel without IPv6 has no rules of that family to be observed.
     for (&family, rules) in &have.rules {

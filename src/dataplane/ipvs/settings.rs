@@ -26,6 +26,26 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// How long a real server that is gone may finish its TCP connections.
     pub drain_timeout: Duration,
+    pub timeouts: TimeoutSettings,
+}
+
+/// How long connections are kept on which nothing moves; `None`: as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TimeoutSettings {
+    pub tcp: TcpTimeout,
+    /// Seconds after a FIN.
+    pub tcp_fin: Option<u32>,
+    /// Seconds.
+    pub udp: Option<u32>,
+}
+
+/// How long an established TCP connection is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TcpTimeout {
+    #[default]
+    AsConntrack,
+    Seconds(u32),
+    Keep,
 }
 
 impl Default for Settings {
@@ -39,6 +59,7 @@ impl Default for Settings {
             detect_local: DetectLocal::Sources,
             masquerade_all: false,
             drain_timeout: Duration::from_secs(60),
+            timeouts: TimeoutSettings::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
-use ipvs_sys::{Command, Service};
+use ipvs_sys::{Command, Service, Timeouts};
 
 use super::convert;
 use super::key::ServerKey;
@@ -21,6 +21,7 @@ pub enum Step {
         value: &'static str,
         reason: &'static str,
     },
+    SetTimeouts(Timeouts),
     CreateSet {
         set: SetKind,
         family: Family,
@@ -117,9 +118,10 @@ impl Step {
     /// Where in the order the step stands.
     pub fn phase(&self) -> Phase {
         match self {
-            Self::SetSysctl { .. } | Self::CreateSet { .. } | Self::AddPolicyRule { .. } => {
-                Phase::Base
-            }
+            Self::SetSysctl { .. }
+            | Self::SetTimeouts(_)
+            | Self::CreateSet { .. }
+            | Self::AddPolicyRule { .. } => Phase::Base,
             Self::WriteRules { after, .. } => {
                 if after.is_empty() {
                     Phase::Dismantle
@@ -171,6 +173,7 @@ impl Step {
     pub fn ipvs_command(&self) -> Option<Command> {
         let key = convert::service_key;
         Some(match self {
+            Self::SetTimeouts(timeouts) => Command::SetTimeouts(*timeouts),
             Self::AddVirtualServer(_, service) => Command::NewService(service.clone()),
             Self::SetVirtualServer(_, service) => Command::SetService(service.clone()),
             Self::DelVirtualServer(server) => Command::DelService(key(*server)),

@@ -157,7 +157,8 @@ fn others_need(step: &Step) -> bool {
 fn subsystem(step: &Step) -> Subsystem {
     match step {
         Step::AddVirtualServer(..) => Subsystem::Claims,
-        Step::SetVirtualServer(..)
+        Step::SetTimeouts(_)
+        | Step::SetVirtualServer(..)
         | Step::DelVirtualServer(_)
         | Step::AddRealServer(..)
         | Step::SetRealServer(..)

@@ -276,8 +276,17 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
             Err(error) => return Err(Error::new(format!("read {}", wanted.name), error)),
         }
     }
+    if let Some(ipvs) = &mut plane.ipvs {
+        let timeouts = ipvs.timeouts();
+        base.timeouts = Some(timeouts.map_err(|e| Error::new("read the IPVS timeouts", e))?);
+    }
+    // Absent until conntrack is there.
+    let conntrack = fs::read_to_string(sysctl::path(CONNTRACK_ESTABLISHED)).ok();
+    base.conntrack_established = conntrack.and_then(|value| value.trim().parse().ok());
     Ok(base)
 }
+
+const CONNTRACK_ESTABLISHED: &str = "net.netfilter.nf_conntrack_tcp_timeout_established";
 
 /// A kernel booted with `ipv6.disable=1` has no such file; where `lo` has no IPv6 no route over it
 /// can be added.
