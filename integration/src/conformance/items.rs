@@ -28,12 +28,12 @@ pub const ITEMS: &[Item] = &[
     item(
         "Objects",
         "ExternalName Services are left alone, also on a change of type",
-        &[],
+        &["type-changes"],
     ),
     item(
         "Objects",
         "a Service of one family has no address in the other",
-        &[],
+        &["family-changes"],
     ),
     item(
         "Objects",
@@ -88,7 +88,7 @@ pub const ITEMS: &[Item] = &[
     item(
         "Addresses",
         "load balancer IPs in ipMode Proxy are left alone",
-        &[],
+        &["ip-mode"],
     ),
     item(
         "Addresses",

@@ -106,6 +106,11 @@ impl Cluster {
     /// Writes the ingress IPs of a Service of type LoadBalancer.
     pub fn load_balancer_ips(&self, name: &str, ips: &[&str]) -> Result<()> {
         let ingress: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        self.load_balancer_ingress(name, &ingress)
+    }
+
+    /// The same in full.
+    pub fn load_balancer_ingress(&self, name: &str, ingress: &[Value]) -> Result<()> {
         let status = json!({ "status": { "loadBalancer": { "ingress": ingress } } });
         let services = self.api("Service");
         let (params, patch) = (PatchParams::default(), Patch::Merge(&status));

@@ -1,5 +1,6 @@
 //! The stories. Each reads from top to bottom, waits on conditions, and holds over IPv4 and IPv6.
 
+mod changes;
 pub mod demo;
 mod events;
 mod expect;
@@ -161,6 +162,26 @@ pub const ALL: &[Scenario] = &[
         policies::detect_local,
     ),
     story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
+    story(
+        "type-changes",
+        "every type of Service after every other, ports that change",
+        changes::types,
+    ),
+    story(
+        "family-changes",
+        "one family, both, one again",
+        changes::families,
+    ),
+    story(
+        "recreated",
+        "a Service of the same name with another cluster IP",
+        changes::recreated,
+    ),
+    story(
+        "ip-mode",
+        "load balancers that want to be asked themselves",
+        changes::ip_mode,
+    ),
     story(
         "skipped",
         "headless and other proxies' Services",
