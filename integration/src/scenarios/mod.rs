@@ -14,6 +14,7 @@ mod node_addresses;
 mod operator;
 mod policies;
 mod reach;
+mod regressions;
 mod run;
 mod scale;
 mod services;
@@ -286,6 +287,111 @@ pub const ALL: &[Scenario] = &[
         "firewall",
         "the node's firewall has the last word on NodePorts",
         neighbours::firewall,
+    ),
+    story(
+        "udp-black-hole",
+        "a client's one port finds each endpoint that comes",
+        regressions::udp::black_hole,
+    ),
+    story(
+        "udp-black-hole-local",
+        "the same when only its own node's pods may answer",
+        regressions::udp::black_hole_local,
+    ),
+    story(
+        "fragments-lost",
+        "requests larger than a packet",
+        regressions::udp::fragments,
+    ),
+    story(
+        "port-reused",
+        "one source port again and again, while pods drain",
+        regressions::drain::port_reused,
+    ),
+    story(
+        "weight-zero-left",
+        "what a run left at weight 0 serves or goes",
+        regressions::drain::weight_zero_left,
+    ),
+    story(
+        "node-lost",
+        "connections to a lost node end, new ones go elsewhere",
+        regressions::drain::node_lost,
+    ),
+    story(
+        "deleted-draining",
+        "a Service goes while its pods drain, and comes again",
+        regressions::drain::deleted_while_draining,
+    ),
+    story(
+        "outside-rolling",
+        "no outside client fails while pods are replaced",
+        regressions::drain::outside_rolling,
+    ),
+    story(
+        "affinity-outlives",
+        "a sticky client leaves the pod that goes",
+        regressions::affinity::outlives_endpoint,
+    ),
+    story(
+        "affinity-expires",
+        "a shorter timeout holds, and ends",
+        regressions::affinity::never_expires,
+    ),
+    story(
+        "shared-ip-lost",
+        "two Services at one external IP, and one goes",
+        regressions::addresses::shared_lost,
+    ),
+    story(
+        "claimed-twice",
+        "the elder has an address and port, then its heir",
+        regressions::addresses::claimed_twice,
+    ),
+    story(
+        "arp-answered",
+        "no node says that a load balancer's IP is its own",
+        regressions::addresses::arp_answered,
+    ),
+    story(
+        "vip-as-source",
+        "the node asks from an address of its own",
+        regressions::addresses::vip_as_source,
+    ),
+    story(
+        "host-port-steals",
+        "a host port takes no VIP's requests",
+        regressions::addresses::host_port_steals,
+    ),
+    story(
+        "endpoint-is-vip",
+        "an endpoint that is a VIP is left out",
+        regressions::addresses::endpoint_is_vip,
+    ),
+    story(
+        "ping-answered",
+        "a ping of a VIP: nobody answers for a Service",
+        regressions::addresses::ping_answered,
+    ),
+    story(
+        "forward-policy",
+        "FORWARD has the policy DROP",
+        regressions::neighbours::forward_policy,
+    ),
+    story(
+        "loopback-reached",
+        "nobody reaches a node's loopback",
+        regressions::neighbours::loopback_reached,
+    ),
+    story(
+        "families-mixed",
+        "slices of the other family",
+        regressions::neighbours::families_mixed,
+    ),
+    story(
+        "killed-midway",
+        "kill -9 in the middle of a sync",
+        regressions::sync::killed_midway,
     ),
     story(
         "matrix",

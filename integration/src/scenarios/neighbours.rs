@@ -12,11 +12,12 @@ use crate::guest::topology::{CLIENT, NODES, P11, P21};
 use crate::guest::wait::eventually;
 
 /// Rules of others that stand before ours while a story goes on.
-struct Rules(Vec<(&'static str, String)>);
+#[derive(Default)]
+pub struct Rules(Vec<(&'static str, String)>);
 
 impl Rules {
     /// Appends or inserts a rule on a node, in both families.
-    fn add(&mut self, node: &'static str, rule: &str) -> Result<()> {
+    pub fn add(&mut self, node: &'static str, rule: &str) -> Result<()> {
         for tool in ["iptables", "ip6tables"] {
             sh_in(node, &format!("{tool} -w {rule}"))?;
             let (before, after) = rule.split_once("-I ").unwrap_or(("", rule));
@@ -42,7 +43,7 @@ pub fn plugin_first(lab: &mut Lab) -> Result<()> {
     let vips = lab.cluster.service("web", json!({}), json!({}))?;
     lab.cluster
         .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
-    let mut rules = Rules(Vec::new());
+    let mut rules = Rules::default();
     for node in NODES {
         let first = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
         rules.add(node, &format!("-t mangle -I PREROUTING {first}"))?;
@@ -66,7 +67,7 @@ pub fn firewall(lab: &mut Lab) -> Result<()> {
     for addr in node_addresses("n1") {
         answered_by(CLIENT, Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
     }
-    let mut rules = Rules(Vec::new());
+    let mut rules = Rules::default();
     // Behind ours, as an administrator's rules mostly are.
     for tool in ["iptables", "ip6tables"] {
         let rule = "INPUT -i eth0 -p tcp --dport 30000:32767 -j DROP";
