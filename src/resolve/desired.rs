@@ -38,6 +38,12 @@ impl DesiredState {
             .and_then(|claims| claims.values().next())
     }
 
+    /// The Services that ask for a tuple, the winner first.
+    pub fn claimants(&self, vip: &VipPort) -> impl Iterator<Item = &ObjectName> {
+        let claims = self.claims.get(vip).into_iter().flatten();
+        claims.map(|(_, server)| &server.owner.service)
+    }
+
     /// All tuples with their virtual servers, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&VipPort, &VirtualServer)> {
         self.claims

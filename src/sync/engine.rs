@@ -10,6 +10,7 @@ use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
 use crate::model::{
     HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, VipKind, VipPort,
+    VirtualServer,
 };
 use crate::resolve::desired::LostClaim;
 use crate::resolve::{Change, DesiredState, Policy, Resolved, View, resolve};
@@ -98,6 +99,11 @@ impl<D: Dataplane> Engine<D> {
 
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// What all Services together ask for.
+    pub fn desired(&self) -> &DesiredState {
+        &self.desired
     }
 
     pub fn observed(&self) -> Option<&D::Observed> {
@@ -297,17 +303,18 @@ impl<D: Dataplane> Engine<D> {
     /// Resolves one Service and takes the result in.
     fn resolve_one(&mut self, name: &ObjectName, scope: &mut D::Scope) -> Told {
         let target = &mut self.target;
-        let mut others = BTreeSet::new();
+        let mut changed_hands = Vec::new();
         let mut on_change = |change: Change<'_>| {
-            // Who wins or loses a tuple by this has something else to be told.
-            let owners = [change.old, change.new].into_iter().flatten();
-            others.extend(owners.map(|server| server.owner.service.clone()));
+            let owner = |server: Option<&VirtualServer>| server.map(|s| s.owner.service.clone());
+            if owner(change.old) != owner(change.new) {
+                changed_hands.push(change.vip);
+            }
             D::retarget(target, change, scope);
         };
         let Some(spec) = self.index.service(name) else {
             self.place.claim(name, BTreeSet::new());
             self.desired.remove(name, &mut on_change);
-            self.revisit(others, name);
+            self.revisit(&changed_hands, name);
             return Told::default();
         };
         let slices = self.index.slices(name);
@@ -328,13 +335,18 @@ impl<D: Dataplane> Engine<D> {
         self.place.claim(name, claimed(&resolved));
         let lost = self.desired.replace(name, spec, resolved, &mut on_change);
         told.problems.extend(lost.iter().map(LostClaim::problem));
-        self.revisit(others, name);
+        self.revisit(&changed_hands, name);
         told
     }
 
-    /// Other Services than the one just resolved are to be resolved again.
-    fn revisit(&mut self, mut others: BTreeSet<ObjectName>, resolved: &ObjectName) {
-        others.remove(resolved);
+    /// Whoever claims a tuple that has another winner now has something else to be told: the new
+    /// winner, the old one, and those who go on losing it. `resolved` was told just now.
+    fn revisit(&mut self, changed_hands: &[VipPort], resolved: &ObjectName) {
+        let claimants = changed_hands
+            .iter()
+            .flat_map(|vip| self.desired.claimants(vip));
+        let others = claimants.filter(|name| *name != resolved).cloned();
+        let others: BTreeSet<ObjectName> = others.collect();
         self.index.mark_again(others);
     }
 }

@@ -33,6 +33,8 @@ pub mod target;
 pub mod timeouts;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use kernel::IpvsDataplane;

@@ -82,6 +82,12 @@ pub fn plan(
             steps.extend(forget_flows(server, desired, target, observed));
         }
     }
+    // Clients on this node met a virtual server by mark here, and meet it no more; who asks for it
+    // today does not tell.
+    let unmarked: Vec<VipPort> = steps.iter().filter_map(unmarks).collect();
+    for vip in unmarked {
+        steps.extend(forget_flows(vip.into(), desired, target, observed));
+    }
     forget_once(&mut steps);
     release_late(&mut steps, target, observed);
     steps.sort_by_key(Step::phase);
@@ -147,22 +153,30 @@ fn entries_about(server: ServerKey, target: &Target) -> BTreeSet<Member> {
 /// A tuple's new mark takes the place of the old one, which is not deleted: that would delete the
 /// new one with it.
 fn keep_replaced(steps: &mut Vec<Step>) {
-    let near = |member: &Member| {
-        (member.set == SetKind::Near)
-            .then(|| member.vip())
-            .flatten()
-    };
     let added: BTreeSet<VipPort> = steps
         .iter()
         .filter_map(|step| match step {
-            Step::AddMember(member) => near(member),
+            Step::AddMember(member) => marked(member),
             _ => None,
         })
         .collect();
-    steps.retain(|step| match step {
-        Step::DelMember(member) => near(member).is_none_or(|vip| !added.contains(&vip)),
-        _ => true,
-    });
+    steps.retain(|step| unmarks(step).is_none_or(|vip| !added.contains(&vip)));
+}
+
+/// The tuple that a step takes the mark off.
+fn unmarks(step: &Step) -> Option<VipPort> {
+    match step {
+        Step::DelMember(member) => marked(member),
+        _ => None,
+    }
+}
+
+/// The tuple that an entry gives a mark.
+fn marked(member: &Member) -> Option<VipPort> {
+    match member.element {
+        Element::Near { vip, .. } => Some(vip),
+        _ => None,
+    }
 }
 
 /// One virtual server and its real servers. True if flows to it may lead to a real server that is
@@ -299,8 +313,8 @@ fn forget_once(steps: &mut Vec<Step>) {
     });
 }
 
-/// A virtual server stays ours for as long as it is there: the entry that says so goes only in a
-/// plan that also removes the virtual server.
+/// A virtual server stays ours for as long as it is there, or may be: the entry that says so goes
+/// only in a plan that also removes the virtual server.
 fn release_late(steps: &mut Vec<Step>, target: &Target, observed: &Observed) {
     let removed: BTreeSet<ServerKey> = steps
         .iter()
@@ -318,7 +332,9 @@ fn release_late(steps: &mut Vec<Step>, target: &Target, observed: &Observed) {
         Step::DelMember(member) if member.is_ownership() => {
             released.remove(member);
             member.server().is_none_or(|server| {
-                removed.contains(&server) || !observed.virtual_servers.contains_key(&server)
+                let may_be_there = observed.virtual_servers.contains_key(&server)
+                    || observed.uncertain.contains(&server);
+                removed.contains(&server) || !may_be_there
             })
         }
         _ => true,

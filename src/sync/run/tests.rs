@@ -13,6 +13,7 @@ use crate::resolve::{Change, DesiredState, Policy};
 use crate::sync::engine::EngineConfig;
 use crate::sync::place::PlaceConfig;
 
+mod laws;
 mod outlets;
 
 /// A kernel of tuples.

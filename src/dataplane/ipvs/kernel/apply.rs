@@ -19,8 +19,8 @@ use crate::model::{Family, HostPort, Moment, Protocol, VipPort};
 use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec};
 
 /// The kernel interface that a step goes to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Subsystem {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subsystem {
     /// Apart from the rest of IPVS: a real server must not be sent along with a virtual server that
     /// the kernel may refuse because somebody else's stands there. It would go into theirs.
     Claims,
@@ -33,7 +33,8 @@ enum Subsystem {
 }
 
 /// How a step ended.
-enum Outcome {
+#[derive(Debug)]
+pub(crate) enum Outcome {
     Applied,
     Failed(Error),
     /// Somebody else's virtual server stands there.
@@ -51,9 +52,22 @@ pub fn apply(
     observed: &mut Observed,
     now: Moment,
 ) -> Report<Step> {
+    apply_by(steps, observed, now, &mut |subsystem, run| {
+        carry_out(plane, subsystem, run)
+    })
+}
+
+/// The same by another hand: `carry_out` gives the outcome of each step of a run.
+pub(crate) fn apply_by(
+    steps: Vec<Step>,
+    observed: &mut Observed,
+    now: Moment,
+    carry_out: &mut dyn FnMut(Subsystem, &[Step]) -> Vec<Outcome>,
+) -> Report<Step> {
     let mut report = Report::default();
     let steps = within_patience(steps, observed, &mut report);
     let mut broken: BTreeSet<ServerKey> = BTreeSet::new();
+    let mut taken = Vec::new();
     // Owed until they are forgotten, whatever fails before.
     observed
         .owed_flows
@@ -74,7 +88,7 @@ pub fn apply(
         run.retain(|step| step.server().is_none_or(|server| !broken.contains(&server)));
         report.skipped += before - run.len();
 
-        let outcomes = carry_out(plane, subsystem, &run);
+        let outcomes = carry_out(subsystem, &run);
         for (step, outcome) in run.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Applied => {
@@ -82,6 +96,8 @@ pub fn apply(
                     report.applied += 1;
                 }
                 Outcome::Unknown => {
+                    // Neither an unmarked virtual server nor a real server in somebody else's.
+                    broken.extend(step.server().filter(|_| others_need(&step)));
                     if let Step::AddVirtualServer(server, _) = step {
                         observed.uncertain.insert(server);
                     }
@@ -94,6 +110,7 @@ pub fn apply(
                     let foreign = step.server().filter(|server| !uncertain(server));
                     report.reobserve |= foreign.is_none();
                     observed.foreign.extend(foreign);
+                    taken.extend(foreign.map(|server| Step::DelMember(Member::ownership(server))));
                     report.failed.push(StepError { step, source });
                 }
                 Outcome::NoScheduler(source) => {
@@ -114,7 +131,27 @@ pub fn apply(
             }
         }
     }
+    disown(&taken, observed, now, carry_out);
     report
+}
+
+/// Somebody else's must not stay marked as ours until the retry: a process that begins before has
+/// nothing but the mark to go by. What fails here, the retry does.
+fn disown(
+    taken: &[Step],
+    observed: &mut Observed,
+    now: Moment,
+    carry_out: &mut dyn FnMut(Subsystem, &[Step]) -> Vec<Outcome>,
+) {
+    if taken.is_empty() {
+        return;
+    }
+    let outcomes = carry_out(Subsystem::Sets, taken);
+    for (step, outcome) in taken.iter().zip(outcomes) {
+        if matches!(outcome, Outcome::Applied) {
+            observed.record(step, now);
+        }
+    }
 }
 
 /// Leaves out all but a few changes of schedulers: the kernel waits for every reader of the old one,

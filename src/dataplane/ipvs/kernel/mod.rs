@@ -3,7 +3,7 @@
 //! * `observe` kernel → `Observed`
 //! * `apply` steps → kernel, in batches by subsystem
 
-mod apply;
+pub(crate) mod apply;
 mod observe;
 
 use ipvs_sys::Client;
