@@ -119,6 +119,8 @@ pub struct VirtualServer {
     /// Under `externalTrafficPolicy: Local`: for clients on this node, who may reach every endpoint.
     pub near: Option<RealServers>,
     pub unserved: Unserved,
+    /// The port at which load balancers ask for the Service's health on this node; 0: none.
+    pub health_check_node_port: u16,
     /// Clients outside these get no answer (`loadBalancerSourceRanges`); empty: there is no such
     /// limit.
     pub source_ranges: BTreeSet<IpNet>,

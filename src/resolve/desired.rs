@@ -173,6 +173,7 @@ mod tests {
             real_servers: BTreeMap::new(),
             near: None,
             unserved: Unserved::Refuse,
+            health_check_node_port: 0,
             source_ranges: BTreeSet::new(),
         };
         Resolved {

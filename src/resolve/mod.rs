@@ -167,6 +167,10 @@ pub fn resolve(view: View<'_>) -> Resolved {
                         } else {
                             Unserved::Refuse
                         },
+                        health_check_node_port: out
+                            .health_check
+                            .as_ref()
+                            .map_or(0, |check| check.port),
                         source_ranges: source_ranges(view.spec, kind, *family),
                     });
             }

@@ -83,6 +83,7 @@ pub fn for_all_tables(test: impl Fn(Tables, &mut Iptables) + Sync) {
                         SetKind::Hairpin => "hash:ip,port,ip",
                         SetKind::Pods | SetKind::NodePods | SetKind::Marks => "hash:net",
                         SetKind::Sources => "hash:ip,port,net",
+                        SetKind::HealthPorts => "bitmap:port",
                         _ => "hash:ip,port",
                     };
                     let word = if family == Family::V6 {
@@ -92,7 +93,11 @@ pub fn for_all_tables(test: impl Fn(Tables, &mut Iptables) + Sync) {
                     };
                     let with = if set == SetKind::Near { " skbinfo" } else { "" };
                     let name = set.name(family);
-                    let _ = writeln!(text, "create {name} {kind} family {word}{with}");
+                    let shape = match set {
+                        SetKind::HealthPorts => "range 0-65535".to_owned(),
+                        _ => format!("family {word}{with}"),
+                    };
+                    let _ = writeln!(text, "create {name} {kind} {shape}");
                 }
                 feed("ipset restore", &text);
                 hint(variant);

@@ -224,7 +224,7 @@ fn sets_of_others_are_listed_and_left_alone() {
             found,
             expected.map(|(name, kind)| (name.to_owned(), kind.to_owned()))
         );
-        // Options of a set that we did not make do not hide its entries; what has no port of the
+        // Options of a set that we did not make do not hide its entries; a tuple that has no port of the
         // three protocols is none of ours.
         let read = |client: &mut IpsetClient, set| client.entries(&name(set)).unwrap();
         assert_eq!(read(&mut client, "cali40masq"), [net("10.244.0.0/16")]);
@@ -232,7 +232,10 @@ fn sets_of_others_are_listed_and_left_alone() {
             read(&mut client, "IPVS-AGENT-LIKE"),
             [tuple("10.0.0.1:80/TCP")]
         );
-        assert_eq!(read(&mut client, "KUBE-NODE-PORT-TCP"), []);
+        assert_eq!(
+            read(&mut client, "KUBE-NODE-PORT-TCP"),
+            [Entry::Port(30080)]
+        );
         assert_eq!(read(&mut client, "all"), []);
 
         all_applied(

@@ -14,12 +14,13 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::namespace::{feed, in_namespace, run};
 
-const TYPES: [SetType; 5] = [
+const TYPES: [SetType; 6] = [
     SetType::HashIpPort,
     SetType::HashIpPortSkbmark,
     SetType::HashIpPortIp,
     SetType::HashIpPortNet,
     SetType::HashNet,
+    SetType::BitmapPort,
 ];
 const MANY: u32 = 20_000;
 
@@ -97,6 +98,7 @@ fn read(text: &str, set_type: SetType) -> Entry {
             net: net(source),
         },
         (SetType::HashNet, [addr]) => Entry::Net(net(addr)),
+        (SetType::BitmapPort, [port]) => Entry::Port(port.parse().unwrap()),
         _ => panic!("{text} in a {set_type}"),
     }
 }
@@ -117,6 +119,7 @@ fn words(entry: &Entry) -> String {
         Entry::IpPortIp { vip, source } => format!("{},{source}", tuple(vip)),
         Entry::IpPortNet { vip, net } => format!("{},{net}", tuple(vip)),
         Entry::Net(net) => format!("{}/{}", net.addr(), net.prefix_len()),
+        Entry::Port(port) => port.to_string(),
     }
 }
 
@@ -153,6 +156,7 @@ fn entry(set_type: SetType, family: Family) -> BoxedStrategy<Entry> {
             .prop_map(|(vip, net)| Entry::IpPortNet { vip, net })
             .boxed(),
         SetType::HashNet => net.prop_map(Entry::Net).boxed(),
+        SetType::BitmapPort => any::<u16>().prop_map(Entry::Port).boxed(),
     }
 }
 
@@ -191,6 +195,7 @@ fn every_set_is_made_as_asked_and_listed_as_ipset_lists_it() {
             "hash:ip,port,ip",
             "hash:ip,port,net",
             "hash:net",
+            "bitmap:port",
         ];
         for (number, (set_type, type_name)) in TYPES.into_iter().zip(type_names).enumerate() {
             for (family, word) in [(Family::V4, "inet"), (Family::V6, "inet6")] {
@@ -199,14 +204,23 @@ fn every_set_is_made_as_asked_and_listed_as_ipset_lists_it() {
                 all_applied(client.batch(&[create]).unwrap());
                 assert_eq!(listed(&set, "Type"), type_name);
                 let header = format!("{} ", listed(&set, "Header"));
-                assert!(header.contains(&format!("family {word} ")), "{header}");
-                assert!(header.contains("maxelem 1048576 "), "{header}");
+                if set_type == SetType::BitmapPort {
+                    assert!(header.contains("range 0-65535 "), "{header}");
+                } else {
+                    assert!(header.contains(&format!("family {word} ")), "{header}");
+                    assert!(header.contains("maxelem 1048576 "), "{header}");
+                }
                 assert!(!header.contains("timeout"), "{header}");
                 let marked = set_type == SetType::HashIpPortSkbmark;
                 assert_eq!(header.contains("skbinfo"), marked, "{header}");
                 if family == Family::V4 {
+                    let direction = if set_type == SetType::BitmapPort {
+                        "dst"
+                    } else {
+                        "src,src"
+                    };
                     run(&format!(
-                        "iptables -w -A INPUT -m set --match-set {set} src,src"
+                        "iptables -w -A INPUT -p tcp -m set --match-set {set} {direction}"
                     ));
                 }
                 expected.push(SetHeader {
@@ -254,7 +268,11 @@ fn what_ipset_restores_the_client_reads() {
         };
         let marked = set_type == SetType::HashIpPortSkbmark;
         let with = if marked { " skbinfo" } else { "" };
-        let mut text = format!("create S {set_type} family {word}{with}\ncreate OTHER hash:ip\n");
+        let shape = match set_type {
+            SetType::BitmapPort => "range 0-65535".to_owned(),
+            _ => format!("family {word}{with}"),
+        };
+        let mut text = format!("create S {set_type} {shape}\ncreate OTHER hash:ip\n");
         text.push_str("add OTHER 192.0.2.77\n");
         for entry in &entries {
             let _ = writeln!(text, "add S {}", words(entry));
@@ -284,8 +302,8 @@ fn twenty_thousand_entries_are_all_there_and_all_go() {
             let mut client = IpsetClient::open().unwrap();
             for family in Family::ALL {
                 let entries: Vec<Entry> = (0..MANY)
-                    .map(|number| tuple(number, family))
-                    .map(|vip| match set_type {
+                    .map(|number| (number, tuple(number, family)))
+                    .map(|(number, vip)| match set_type {
                         SetType::HashIpPort => Entry::IpPort(vip),
                         SetType::HashIpPortIp => Entry::IpPortIp {
                             vip,
@@ -297,6 +315,7 @@ fn twenty_thousand_entries_are_all_there_and_all_go() {
                             net: IpNet::from(vip.addr),
                         },
                         SetType::HashNet => Entry::Net(IpNet::from(vip.addr)),
+                        SetType::BitmapPort => Entry::Port(u16::try_from(number).unwrap()),
                     })
                     .collect();
                 let mut commands = vec![SetCommand::Create(spec("S", set_type, family))];

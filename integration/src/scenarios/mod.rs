@@ -285,7 +285,7 @@ pub const ALL: &[Scenario] = &[
     ),
     story(
         "firewall",
-        "the node's firewall has the last word on NodePorts",
+        "the node's firewall has the last word, but for health check ports",
         neighbours::firewall,
     ),
     story(

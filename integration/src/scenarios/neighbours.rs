@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Lab, answered_by, at, node_addresses, route_from_client};
 use crate::guest::cluster::State::Ready;
+use crate::guest::http;
 use crate::guest::probe::Transport::Tcp;
 use crate::guest::probe::{Answer, probe};
 use crate::guest::sh_in;
@@ -86,5 +87,27 @@ pub fn firewall(lab: &mut Lab) -> Result<()> {
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
     }
-    Ok(())
+    // The port at which load balancers ask is open all the same, for as long as it is one.
+    let asked = json!({
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30555,
+    });
+    lab.cluster.service("lb", json!({}), asked)?;
+    lab.cluster.endpoints("lb", &[(P11, Ready)])?;
+    for addr in node_addresses("n1") {
+        let to = at(&addr, 30555)?;
+        eventually(&format!("{to} tells of local endpoints"), || {
+            Ok(match http::get(CLIENT, to, "/")? {
+                Some(page) if page.status == 200 => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+        })?;
+    }
+    lab.cluster.delete("Service", "lb")?;
+    let port = at(&node_addresses("n1")[0], 30555)?;
+    eventually("the port is shut again", || {
+        Ok(match probe(CLIENT, Tcp, port)? {
+            Answer::Timeout => Ok(()),
+            other => Err(format!("got {other}")),
+        })
+    })
 }

@@ -71,6 +71,7 @@ mod tests {
             real_servers: [].into(),
             near: None,
             unserved: Unserved::Refuse,
+            health_check_node_port: 0,
             source_ranges: BTreeSet::new(),
         }
     }

@@ -313,6 +313,11 @@ fn filtering(words: &Words<'_>) -> Vec<Chain> {
             [
                 refuse(),
                 drop_from_elsewhere,
+                // As kube-proxy does: a balancer that hears nothing takes the node for broken.
+                Rule::new(
+                    [Match::Tcp, words.set(SetKind::HealthPorts, "dst", false)],
+                    Target::Accept,
+                ),
                 Rule::new(
                     [
                         words.to(SetKind::Owned),

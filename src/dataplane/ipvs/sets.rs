@@ -48,11 +48,13 @@ pub enum SetKind {
     Live,
     /// Clients on this node get the mark that an entry carries, and by it all endpoints.
     Near,
+    /// Ports at which load balancers ask for the health of Services.
+    HealthPorts,
 }
 
 impl SetKind {
     /// All sets, in the order in which an added virtual server enters them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Owned,
         Self::Marks,
         Self::External,
@@ -66,6 +68,7 @@ impl SetKind {
         Self::Dropped,
         Self::Live,
         Self::Near,
+        Self::HealthPorts,
     ];
 
     /// What its elements are.
@@ -75,6 +78,7 @@ impl SetKind {
             Self::Pods | Self::NodePods | Self::Marks => SetType::HashNet,
             Self::Sources => SetType::HashIpPortNet,
             Self::Near => SetType::HashIpPortSkbmark,
+            Self::HealthPorts => SetType::BitmapPort,
             _ => SetType::HashIpPort,
         }
     }
@@ -108,6 +112,7 @@ impl fmt::Display for SetKind {
             Self::Dropped => "DROPPED",
             Self::Live => "LIVE",
             Self::Near => "NEAR",
+            Self::HealthPorts => "HEALTH-PORTS",
         })
     }
 }
@@ -135,6 +140,11 @@ pub enum Element {
         family: Family,
         mark: u32,
     },
+    /// A port of the node, in the set of one family.
+    Port {
+        family: Family,
+        port: u16,
+    },
 }
 
 impl Element {
@@ -146,7 +156,7 @@ impl Element {
             | Self::Source { vip, .. }
             | Self::Near { vip, .. } => vip.family(),
             Self::Net(net) => Family::of(net.addr()),
-            Self::Mark { family, .. } => *family,
+            Self::Mark { family, .. } | Self::Port { family, .. } => *family,
         }
     }
 }
@@ -165,6 +175,7 @@ impl fmt::Display for Element {
             Self::Source { vip, net } => write!(f, "{},{net}", tuple(vip)),
             Self::Near { vip, mark } => write!(f, "{} skbmark {mark:#x}", tuple(vip)),
             Self::Mark { family, mark } => as_address(*family, *mark).fmt(f),
+            Self::Port { port, .. } => port.fmt(f),
         }
     }
 }
@@ -188,7 +199,9 @@ impl Member {
             Element::VipPort(vip) | Element::Near { vip, .. } | Element::Source { vip, .. } => {
                 Some(vip)
             }
-            Element::Hairpin(_) | Element::Net(_) | Element::Mark { .. } => None,
+            Element::Hairpin(_) | Element::Net(_) | Element::Mark { .. } | Element::Port { .. } => {
+                None
+            }
         }
     }
 
@@ -201,7 +214,7 @@ impl Member {
                 mark,
             }),
             Element::Mark { family, mark } => Some(ServerKey::Mark { family, mark }),
-            Element::Hairpin(_) | Element::Net(_) => None,
+            Element::Hairpin(_) | Element::Net(_) | Element::Port { .. } => None,
         }
     }
 
@@ -291,10 +304,23 @@ pub fn memberships(
         set: SetKind::Near,
         element: Element::Near { vip, mark },
     }))
+    .chain(health_port(vip, server))
     .chain(hairpins.into_iter().map(move |key| Member {
         set: SetKind::Hairpin,
         element: hairpin(&key, vip),
     }))
+}
+
+/// Each virtual server of a Service asks for its port: whoever is the last holds it.
+fn health_port(vip: VipPort, server: &VirtualServer) -> Option<Member> {
+    let port = server.health_check_node_port;
+    (port != 0).then(|| Member {
+        set: SetKind::HealthPorts,
+        element: Element::Port {
+            family: vip.family(),
+            port,
+        },
+    })
 }
 
 /// Whether packets are routed to IPVS. A node's own address is local already. UDP and SCTP that

@@ -248,6 +248,7 @@ fn desired(wish: &Wish) -> DesiredState {
         } else {
             Unserved::Refuse
         },
+        health_check_node_port: if wished.ranged { 32_000 } else { 0 },
         source_ranges: if wished.ranged {
             BTreeSet::from(["198.51.100.0/24".parse().unwrap()])
         } else {

@@ -53,6 +53,8 @@ pub enum SetType {
     HashIpPortIp,
     HashIpPortNet,
     HashNet,
+    /// Of no family: one set is for both.
+    BitmapPort,
 }
 
 impl SetType {
@@ -69,6 +71,7 @@ impl fmt::Display for SetType {
             Self::HashIpPortIp => "hash:ip,port,ip",
             Self::HashIpPortNet => "hash:ip,port,net",
             Self::HashNet => "hash:net",
+            Self::BitmapPort => "bitmap:port",
         })
     }
 }
@@ -112,6 +115,7 @@ pub enum Entry {
     },
     /// Not of length 0: the kernel's `hash:net` has no such entry.
     Net(IpNet),
+    Port(u16),
 }
 
 impl fmt::Display for Entry {
@@ -132,6 +136,7 @@ impl fmt::Display for Entry {
                 write!(f, ",{source}")
             }
             Self::Net(net) => net.fmt(f),
+            Self::Port(port) => port.fmt(f),
         }
     }
 }
@@ -165,6 +170,9 @@ impl fmt::Display for SetCommand {
                 } else {
                     "inet"
                 };
+                if spec.set_type == SetType::BitmapPort {
+                    return write!(f, "ipset create {} bitmap:port range 0-65535", spec.name);
+                }
                 write!(
                     f,
                     "ipset create {} {} family {family} maxelem {}",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::NLA_F_NET_BYTEORDER as NET;
 
-use super::entry::{Entry, SetCommand, SetHeader, SetSpec};
+use super::entry::{Entry, SetCommand, SetHeader, SetSpec, SetType};
 use crate::model::{Family, Protocol, VipPort};
 use crate::netfilter::nfnetlink::{Attribute, Attributes, Request};
 
@@ -61,9 +61,19 @@ fn create(spec: &SetSpec) -> Request {
     let mut request = about(CMD_CREATE, Some(spec.family), spec.name.as_str(), flags);
     request
         .text(ATTR_TYPENAME, &spec.set_type.to_string())
-        .u8(ATTR_REVISION, REVISION)
+        .u8(
+            ATTR_REVISION,
+            match spec.set_type {
+                SetType::BitmapPort => BITMAP_REVISION,
+                _ => REVISION,
+            },
+        )
         .u8(ATTR_FAMILY, if spec.family == Family::V6 { 10 } else { 2 })
         .nest(ATTR_DATA, |data| {
+            if spec.set_type == SetType::BitmapPort {
+                data.u16_be(ATTR_PORT, 0).u16_be(ATTR_PORT_TO, u16::MAX);
+                return;
+            }
             data.u32_be(ATTR_MAXELEM, spec.max_elements);
             if spec.set_type.carries_marks() {
                 data.u32_be(ATTR_CADT_FLAGS, FLAG_WITH_SKBINFO);
@@ -74,6 +84,7 @@ fn create(spec: &SetSpec) -> Request {
 
 fn adt(command: u8, name: &str, entry: &Entry) -> Request {
     let family = match entry {
+        Entry::Port(_) => Family::V4,
         Entry::IpPort(vip)
         | Entry::IpPortSkbmark { vip, .. }
         | Entry::IpPortIp { vip, .. }
@@ -100,6 +111,9 @@ fn adt(command: u8, name: &str, entry: &Entry) -> Request {
             tuple(data, vip);
             address(data, ATTR_IP2, net.network());
             data.u8(ATTR_CIDR2, net.prefix_len());
+        }
+        Entry::Port(port) => {
+            data.u16_be(ATTR_PORT, *port);
         }
         Entry::Net(net) => {
             address(data, ATTR_IP, net.network());
@@ -135,7 +149,10 @@ fn entry(data: Attribute<'_>) -> Option<Entry> {
                 _ => None,
             })
     };
-    let addr: IpAddr = address(ATTR_IP)?;
+    let Some(addr) = address(ATTR_IP) else {
+        let port = attributes.find(ATTR_PORT)?;
+        return Some(Entry::Port(port.u16_be()?));
+    };
     let Some(port) = attributes.find(ATTR_PORT) else {
         // The kernel leaves the length of a single address out.
         let length = attributes.find(ATTR_CIDR).and_then(|cidr| cidr.u8());
@@ -176,6 +193,8 @@ pub(super) const SUBSYSTEM: u8 = 6;
 const PROTOCOL: u8 = 6;
 /// A revision of all types in use that every kernel since 4.0 has.
 const REVISION: u8 = 5;
+/// Of `bitmap:port`.
+const BITMAP_REVISION: u8 = 3;
 
 // enum ipset_cmd
 const CMD_CREATE: u8 = 2;
@@ -198,6 +217,7 @@ const ATTR_ADT: u16 = 8;
 const ATTR_IP: u16 = 1;
 const ATTR_CIDR: u16 = 3;
 const ATTR_PORT: u16 = 4;
+const ATTR_PORT_TO: u16 = 5;
 const ATTR_PROTO: u16 = 7;
 const ATTR_CADT_FLAGS: u16 = 8;
 const ATTR_MAXELEM: u16 = 19;

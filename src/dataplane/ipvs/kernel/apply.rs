@@ -348,6 +348,7 @@ fn entry(member: &Member) -> Entry {
         Element::Net(net) => Entry::Net(net),
         Element::Source { vip, net } => Entry::IpPortNet { vip, net },
         Element::Near { vip, mark } => Entry::IpPortSkbmark { vip, mark },
+        Element::Port { port, .. } => Entry::Port(port),
         Element::Mark { family, mark } => Entry::Net(as_address(family, mark).into()),
     }
 }

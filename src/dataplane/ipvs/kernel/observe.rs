@@ -29,9 +29,11 @@ pub fn observe(plane: &mut IpvsDataplane, previous: Option<&Observed>) -> Result
             .sets
             .entries(&set_name(&name)?)
             .map_err(|e| Error::new(format!("read the set {name}"), e))?;
-        observed
-            .members
-            .extend(entries.iter().filter_map(|entry| member(set, entry)));
+        observed.members.extend(
+            entries
+                .iter()
+                .filter_map(|entry| member(set, family, entry)),
+        );
     }
     let routes = plane
         .routes
@@ -300,7 +302,7 @@ pub(super) fn set_name(name: &str) -> Result<crate::netfilter::ipset::SetName, E
         .map_err(|e| Error::new(format!("name a set {name}"), e))
 }
 
-fn member(set: SetKind, entry: &Entry) -> Option<Member> {
+fn member(set: SetKind, family: Family, entry: &Entry) -> Option<Member> {
     let element = match *entry {
         Entry::IpPort(vip) => Element::VipPort(vip),
         Entry::IpPortIp { vip, source } if source == vip.addr => Element::Hairpin(vip),
@@ -309,6 +311,7 @@ fn member(set: SetKind, entry: &Entry) -> Option<Member> {
             mark: as_mark(net.addr())?,
         },
         Entry::Net(net) => Element::Net(net),
+        Entry::Port(port) => Element::Port { family, port },
         Entry::IpPortNet { vip, net } => Element::Source { vip, net },
         Entry::IpPortSkbmark { vip, mark } => Element::Near { vip, mark },
         // Not of our making: every hairpin entry names one address twice.
