@@ -6,6 +6,7 @@ mod events;
 mod expect;
 mod foreign;
 mod health_check;
+mod history;
 mod lifecycle;
 mod matrix;
 mod neighbours;
@@ -397,6 +398,11 @@ pub const ALL: &[Scenario] = &[
         "matrix",
         "every two circumstances of the conformance matrix together",
         matrix::matrix,
+    ),
+    story(
+        "history",
+        "after a long random history the kernel is that of a fresh start",
+        history::history,
     ),
     story(
         "cleanup",

@@ -43,6 +43,9 @@ pub fn plan(
         let pods = target.members.keys().filter(of_pods);
         members.extend(pods);
     }
+    // A mark that could not be made is owed before anything is made that it is about, though what
+    // changed now did not touch it.
+    members.extend(scope.servers.iter().copied().map(Member::ownership));
     // A tuple where a foreign virtual server stands must not be ours, nor go on being so after it
     // was found to be theirs.
     let is_theirs = |server: &ServerKey| observed.foreign.contains(server);

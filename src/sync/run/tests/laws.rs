@@ -293,8 +293,6 @@ fn restarted(agent: Agent, objects: &Objects, seed: u64) -> Agent {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
     #[test]
     fn any_history_ends_where_a_fresh_start_does(
         history in happenings(),
