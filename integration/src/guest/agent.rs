@@ -37,7 +37,7 @@ impl Agent {
             ])
             .args(["--cluster-cidr", "10.244.0.0/16,fd00:244::/32"])
             .args(["--external-ip-cidr", "192.168.61.0/24,fd00:61::/64"])
-            .args(["--drain-timeout", "20s"])
+            .args(["--drain-timeout", "10s"])
             .args(args)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
