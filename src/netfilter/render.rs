@@ -107,6 +107,9 @@ fn render_rule(chain: &str, rule: &Rule) -> String {
     for condition in &rule.matches {
         let _ = match condition {
             Match::Tcp => write!(line, " -p tcp"),
+            Match::TcpMidStream => {
+                write!(line, " -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN")
+            }
             Match::Set {
                 name,
                 direction,

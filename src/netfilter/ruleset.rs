@@ -62,6 +62,8 @@ impl Rule {
 pub enum Match {
     /// `-p tcp`
     Tcp,
+    /// `-p tcp ! --syn`: not the beginning of a connection. Must be a rule's first match.
+    TcpMidStream,
     /// `-m set --match-set NAME FLAGS`
     Set {
         name: String,

@@ -296,6 +296,16 @@ fn filtering(words: &Words<'_>) -> Vec<Chain> {
     };
     let dropped = || [words.to(SetKind::Dropped), Match::State("NEW")];
     let drop = || Rule::new(dropped(), Target::Drop);
+    // IPVS has forgotten the connection with its real server, and conntrack with IPVS. The kernel itself
+    // sends no reset from an address that no interface has, and the client would wait for minutes.
+    let end_lost = Rule::new(
+        [
+            Match::TcpMidStream,
+            words.to(SetKind::Owned),
+            Match::State("NEW"),
+        ],
+        Target::Reject("tcp-reset"),
+    );
     let mut drop_from_elsewhere = Rule::new(dropped(), Target::Drop);
     drop_from_elsewhere.matches.push(words.is_near(true));
     let unreachable = match words.family {
@@ -318,6 +328,7 @@ fn filtering(words: &Words<'_>) -> Vec<Chain> {
                     [Match::Tcp, words.set(SetKind::HealthPorts, "dst", false)],
                     Target::Accept,
                 ),
+                end_lost,
                 Rule::new(
                     [
                         words.to(SetKind::Owned),

@@ -1,7 +1,7 @@
 //! Connections that were cut, or sent to pods that were gone.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -128,13 +128,21 @@ pub fn weight_zero_left(lab: &mut Lab) -> Result<()> {
 pub fn node_lost(lab: &mut Lab) -> Result<()> {
     lab.stop_agent("n1")?;
     lab.start_agent_with("n1", &["--drain-timeout", "1s"])?;
-    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    let spec = json!({ "type": "NodePort", "ports": [{ "name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080 }] });
+    let vips = lab.cluster.service("web", json!({}), spec)?;
     lab.cluster.endpoints("web", &[(P21, Ready)])?;
     let mut streams = Vec::new();
+    for addr in node_addresses("n1") {
+        let to = at(&addr, 30080)?;
+        answered_by(CLIENT, Tcp, to, &["p21"])?;
+        streams.push((CLIENT, to, open_stream(CLIENT, to)?.0));
+    }
     for vip in &vips {
         let to = at(vip, 80)?;
-        answered_by("p12", Tcp, to, &["p21"])?;
-        streams.push((to, open_stream("p12", to)?.0));
+        for from in ["p12", "n1"] {
+            answered_by(from, Tcp, to, &["p21"])?;
+            streams.push((from, to, open_stream(from, to)?.0));
+        }
         let (retried, _) = stream_from_port("p12", PORT, to)?;
         // Its end must not be heard of either.
         let mut rules = Rules::default();
@@ -143,7 +151,7 @@ pub fn node_lost(lab: &mut Lab) -> Result<()> {
         drop(retried);
     }
     sh("ip link set ln2 down")?;
-    let result = lost(lab, &streams);
+    let result = lost(lab, &mut streams);
     sh("ip link set ln2 up")?;
     result?;
     // It comes back.
@@ -155,11 +163,14 @@ pub fn node_lost(lab: &mut Lab) -> Result<()> {
     lab.stop_agent("n1")
 }
 
-fn lost(lab: &mut Lab, streams: &[(SocketAddr, std::net::TcpStream)]) -> Result<()> {
+fn lost(lab: &mut Lab, streams: &mut [(&str, SocketAddr, TcpStream)]) -> Result<()> {
     for pods in [&[(P21, NotReady), (P31, Ready)][..], &[(P31, Ready)]] {
         lab.cluster.endpoints("web", pods)?;
-        for (to, _) in streams.iter() {
-            answered_by("p12", Tcp, *to, &["p31"])?;
+        for (from, to, _) in streams.iter() {
+            answered_by(from, Tcp, *to, &["p31"])?;
+            if *from != "p12" {
+                continue;
+            }
             eventually("the port of a lost connection serves again", || {
                 Ok(match stream_from_port("p12", PORT, *to) {
                     Ok((_, name)) if name == "p31" => Ok(()),
@@ -168,7 +179,27 @@ fn lost(lab: &mut Lab, streams: &[(SocketAddr, std::net::TcpStream)]) -> Result<
             })?;
         }
     }
+    for (from, to, stream) in streams {
+        stream.set_nonblocking(true)?;
+        eventually(
+            &format!("the lost connection of {from} to {to} is ended"),
+            || {
+                let sent = stream.write_all(b"still there?");
+                let heard = stream.read(&mut [0; 16]);
+                Ok(match (sent, heard) {
+                    (Err(error), _) | (_, Err(error)) if !would_block(&error) => Ok(()),
+                    (_, Ok(0)) => Ok(()),
+                    (_, Ok(_)) => Err("it is answered".to_owned()),
+                    _ => Err("silence".to_owned()),
+                })
+            },
+        )?;
+    }
     Ok(())
+}
+
+fn would_block(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock
 }
 
 /// A Service was deleted while its pods drained: it left addresses and real servers behind, and the next
