@@ -310,6 +310,11 @@ pub const ALL: &[Scenario] = &[
         regressions::drain::port_reused,
     ),
     story(
+        "port-shared",
+        "one source port to a VIP and to the pod behind it",
+        regressions::drain::port_shared,
+    ),
+    story(
         "weight-zero-left",
         "what a run left at weight 0 serves or goes",
         regressions::drain::weight_zero_left,

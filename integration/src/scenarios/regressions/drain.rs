@@ -311,5 +311,27 @@ pub fn outside_rolling(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// One source port to a pod and, at the same time, to a VIP before it: answers to both look alike to
+/// conntrack, and the second connection was lost. (The other way round it still is: IPVS takes the
+/// pod's own answers for those of the VIP.)
+pub fn port_shared(lab: &mut Lab) -> Result<()> {
+    let vips = lab.cluster.service("web", json!({}), json!({}))?;
+    lab.cluster.endpoints("web", &[(P21, Ready)])?;
+    for (vip, pod) in vips.iter().zip([P21.v4(), P21.v6()]) {
+        answered_by("p12", Tcp, at(vip, 80)?, &["p21"])?;
+        let (mut direct, _) = stream_from_port("p12", PORT, at(&pod, POD_PORT)?)?;
+        let (mut balanced, name) = stream_from_port("p12", PORT, at(vip, 80)?)?;
+        ensure!(name == "p21");
+        for stream in [&mut direct, &mut balanced] {
+            stream.write_all(b"still there?")?;
+            let mut answer = [0; 12];
+            stream
+                .read_exact(&mut answer)
+                .context("two connections of one port are taken for one")?;
+        }
+    }
+    Ok(())
+}
+
 const PORT: u16 = 40000;
 const TAKEN_AGAIN: [&str; 2] = ["10.96.71.89", "fd00:96::7189"];

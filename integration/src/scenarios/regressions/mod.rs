@@ -65,3 +65,22 @@ fn shown(addr: &str, port: u16) -> String {
 }
 
 const LIMIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use crate::scenarios::ALL;
+
+    #[test]
+    fn every_story_that_the_list_names_is_there() {
+        let list = include_str!("../../../../docs/regressions.md");
+        let rows = list.lines().filter(|line| line.starts_with("| "));
+        let last = rows.filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next());
+        let names: Vec<&str> = last
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        assert!(names.len() > 40, "{names:?}");
+        for name in names {
+            assert!(ALL.iter().any(|story| story.name == name), "{name}");
+        }
+    }
+}
