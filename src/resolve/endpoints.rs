@@ -3,15 +3,15 @@
 //! Two sets: what a `Cluster` traffic policy may use and what a `Local` one may. Each falls back to
 //! endpoints that terminate but still serve on its own (KEP-1669). Topology narrows the first only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::View;
 use super::annotations::Weights;
+use super::merge::{Merged, merge};
 use super::topology::{self, Topology};
 use crate::model::{
-    Endpoint, Family, HostPort, NodeInfo, RealServer, RealServerKey, RealServers, ServicePort,
-    TrafficPolicy,
+    Family, HostPort, NodeInfo, RealServer, RealServerKey, RealServers, ServicePort, TrafficPolicy,
 };
 
 /// The endpoints of one Service port in one family, sorted out.
@@ -75,24 +75,6 @@ impl fmt::Display for ExclusionReason {
     }
 }
 
-/// What the slices say of one address and port, copies merged.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Merged {
-    pub ready: bool,
-    serving: bool,
-    terminating: bool,
-    local: bool,
-    weight: u32,
-    pub for_zones: BTreeSet<Box<str>>,
-    pub for_nodes: BTreeSet<Box<str>>,
-}
-
-impl Merged {
-    fn serves_while_terminating(&self) -> bool {
-        self.serving && self.terminating
-    }
-}
-
 /// Sorts the endpoints of `port`: those that are ready serve; if none is, those that terminate
 /// but still serve do; the rest drain (KEP-1672, KEP-1669). One that is not ready takes no new
 /// connections and keeps those that it has, for as long as it is listed.
@@ -103,7 +85,9 @@ pub(super) fn select(
     weights: &Weights,
 ) -> Selection {
     let mut refused = Vec::new();
-    let merged = merge(view, family, port, weights, &mut refused);
+    let merged = merge(view, family, port, weights, &mut |endpoint| {
+        refused.push((endpoint, ExclusionReason::RefusedAddress));
+    });
     let topology = topology::mode(view.node, &merged);
     Selection {
         cluster: set(&merged, |endpoint| {
@@ -176,67 +160,4 @@ fn set(
         set.real_servers.insert(*key, real);
     }
     set
-}
-
-/// One entry for each address and port. While an endpoint moves between slices two copies exist;
-/// the better condition and `local` win, so that it never disappears half-way.
-fn merge(
-    view: View<'_>,
-    family: Family,
-    port: &ServicePort,
-    weights: &Weights,
-    excluded: &mut Vec<(HostPort, ExclusionReason)>,
-) -> BTreeMap<RealServerKey, Merged> {
-    let mut merged: BTreeMap<RealServerKey, Merged> = BTreeMap::new();
-    for slice in view
-        .slices
-        .iter()
-        .filter(|slice| slice.address_type == family)
-    {
-        let numbers = slice
-            .ports
-            .iter()
-            .filter(|p| p.name == port.name && p.protocol == port.protocol)
-            .map(|p| p.port);
-        for number in numbers {
-            for endpoint in &slice.endpoints {
-                let key = HostPort {
-                    addr: endpoint.addr,
-                    port: number,
-                };
-                if Family::of(endpoint.addr) != family {
-                    continue;
-                }
-                if !is_permitted(endpoint) || view.reserved.is_cluster_ip(endpoint.addr) {
-                    excluded.push((key, ExclusionReason::RefusedAddress));
-                    continue;
-                }
-                let local = endpoint.node_name.as_deref() == Some(view.node.name.as_str());
-                let entry = merged.entry(key).or_insert(Merged {
-                    terminating: true,
-                    ..Merged::default()
-                });
-                entry.ready |= endpoint.ready;
-                entry.serving |= endpoint.serving;
-                entry.terminating &= endpoint.terminating;
-                entry.local |= local;
-                let (node, zone) = (endpoint.node_name.as_deref(), endpoint.zone.as_deref());
-                let weight = weights.of(endpoint.addr, node, zone, slice.weight);
-                entry.weight = entry.weight.max(weight);
-                entry.for_zones.extend(endpoint.for_zones.iter().cloned());
-                entry.for_nodes.extend(endpoint.for_nodes.iter().cloned());
-            }
-        }
-    }
-    merged
-}
-
-/// A Service must not be a way to a node's own loopback or link (CVE-2021-25737).
-pub(super) fn is_permitted(endpoint: &Endpoint) -> bool {
-    let addr = endpoint.addr;
-    let link_local = match addr {
-        std::net::IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    !(addr.is_loopback() || addr.is_multicast() || addr.is_unspecified() || link_local)
 }

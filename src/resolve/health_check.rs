@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::View;
-use super::endpoints::is_permitted;
+use super::merge::is_permitted;
 use crate::model::{Family, HealthCheck, HostPort, ServiceType, TrafficPolicy};
 
 /// What the Service wants to be told of this node; nothing unless it is a load balancer that keeps

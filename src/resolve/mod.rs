@@ -7,6 +7,7 @@ mod annotations;
 pub mod desired;
 pub mod endpoints;
 mod health_check;
+mod merge;
 pub mod node_addresses;
 mod problems;
 pub mod reserved;

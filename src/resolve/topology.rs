@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::endpoints::Merged;
+use super::merge::Merged;
 use crate::model::{NodeInfo, RealServerKey};
 
 /// How near an endpoint has to be.

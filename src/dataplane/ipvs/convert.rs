@@ -7,7 +7,7 @@ use ipvs_sys::{
 };
 
 use super::key::ServerKey;
-use super::step::Share;
+use super::share::Share;
 use crate::model::{Family, HostPort, Protocol, RealServerKey, Scheduler, VipPort, VirtualServer};
 
 /// The kernel's key of a virtual server.

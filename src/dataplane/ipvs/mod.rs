@@ -27,6 +27,7 @@ pub mod ramp;
 pub mod rules;
 pub mod sets;
 pub mod settings;
+pub mod share;
 pub mod step;
 pub mod sysctl;
 pub mod target;

@@ -195,7 +195,7 @@ impl Observed {
     /// Owes the flows of all UDP tuples that are ours, or were until their virtual server went: an
     /// earlier run may have died before it paid.
     pub fn owe_all_flows(&mut self) {
-        let served = |member: &&Member| matches!(member.set, SetKind::Owned | SetKind::Near);
+        let served = |member: &&Member| matches!(member.set, SetKind::Owned | SetKind::NearFlows);
         let marked = self.members.iter().filter(served).filter_map(Member::vip);
         let tuples = marked.chain(self.virtual_servers.keys().filter_map(ServerKey::tuple));
         self.owed_flows = tuples.filter(|vip| vip.protocol == Protocol::Udp).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::observed::ObservedRealServer;
-use super::step::Share;
+use super::share::Share;
 use crate::model::{MAX_WEIGHT, Moment, RealServer, VirtualServer};
 
 /// Steps in which a weight grows. Where a Service asks for slow start its weights are so many times

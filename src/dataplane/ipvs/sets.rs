@@ -48,13 +48,16 @@ pub enum SetKind {
     Live,
     /// Clients on this node get the mark that an entry carries, and by it all endpoints.
     Near,
+    /// UDP tuples of `Near`, until their flows are forgotten: what tells a next run that there may be
+    /// some. Other tuples are in `Owned` for as long.
+    NearFlows,
     /// Ports at which load balancers ask for the health of Services.
     HealthPorts,
 }
 
 impl SetKind {
     /// All sets, in the order in which an added virtual server enters them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Owned,
         Self::Marks,
         Self::External,
@@ -68,6 +71,7 @@ impl SetKind {
         Self::Dropped,
         Self::Live,
         Self::Near,
+        Self::NearFlows,
         Self::HealthPorts,
     ];
 
@@ -112,6 +116,7 @@ impl fmt::Display for SetKind {
             Self::Dropped => "DROPPED",
             Self::Live => "LIVE",
             Self::Near => "NEAR",
+            Self::NearFlows => "NEAR-FLOWS",
             Self::HealthPorts => "HEALTH-PORTS",
         })
     }
@@ -292,6 +297,7 @@ pub fn memberships(
         (!server.source_ranges.is_empty()).then_some(SetKind::Ranged),
         unserved,
         is_live(vip, server.kind, serves || mark.is_some()).then_some(SetKind::Live),
+        (mark.is_some() && vip.protocol == Protocol::Udp).then_some(SetKind::NearFlows),
     ]
     .into_iter()
     .flatten()

@@ -9,7 +9,8 @@ use ipvs_sys::{Command, Service, Timeouts};
 use super::convert;
 use super::key::ServerKey;
 use super::sets::{Member, SetKind};
-use crate::model::{Family, HostPort, RealServerKey, Thresholds, VipPort};
+use super::share::Share;
+use crate::model::{Family, HostPort, RealServerKey, VipPort};
 use crate::netfilter::ObservedRules;
 use crate::routing::PolicyRule;
 
@@ -72,24 +73,6 @@ pub enum Step {
         vip: VipPort,
         keep: BTreeSet<HostPort>,
     },
-}
-
-/// What a real server takes of new connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    pub weight: u32,
-    pub thresholds: Thresholds,
-    /// The weight goes on growing.
-    pub ramps: bool,
-}
-
-impl Share {
-    /// Nothing, and nothing is limited.
-    pub const NONE: Self = Self {
-        weight: 0,
-        thresholds: Thresholds { upper: 0, lower: 0 },
-        ramps: false,
-    };
 }
 
 /// Places in the order. Make before break: what serves is whole before a VIP goes live, a VIP is

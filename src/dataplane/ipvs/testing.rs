@@ -10,7 +10,7 @@ use ipvs_sys::Service;
 use super::kernel::apply::{Outcome, Subsystem, apply_by};
 use super::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
 use super::sets::{Element, Member, SetKind};
-use super::step::Share;
+use super::share::Share;
 use super::{IpvsDataplane, Observed, Scope, ServerKey, Settings, Step, Target, convert, sysctl};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
 use crate::model::{Family, HostPort, Moment, NodeNetwork, Protocol, Thresholds, VipPort};
