@@ -148,7 +148,7 @@ async fn a_listener_follows_its_service() {
     until_status(local(first), "503").await;
     task.tell(Some((second, 1)));
     until_status(local(second), "200").await;
-    assert_eq!(ask(local(first)).await, None);
+    until_closed(local(first)).await;
     task.tell(None);
     until_closed(local(second)).await;
 }
