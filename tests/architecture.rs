@@ -113,3 +113,40 @@ fn what_the_design_grants_has_no_circle() {
         placed.insert(module);
     }
 }
+
+/// Numbers of `7`, `7, 9` and `7–9`.
+fn numbers(cell: &str) -> Vec<usize> {
+    let ranges = cell.split(", ").map(|range| {
+        let (first, last) = range.split_once('–').unwrap_or((range, range));
+        first.parse().unwrap()..=last.parse().unwrap()
+    });
+    ranges.flatten().collect()
+}
+
+#[test]
+fn the_checklist_is_whole_and_its_tests_exist() {
+    let list = fs::read_to_string(root().join("docs/checklist.md")).unwrap();
+    let code: String = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files(&root().join(folder)))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let mut items = Vec::new();
+    for line in list.lines().filter(|line| line.starts_with("| ")) {
+        let [_, item, _, tests, remark, _] = line.split('|').map(str::trim).collect::<Vec<_>>()[..]
+        else {
+            panic!("a row with other columns: {line}")
+        };
+        if item == "item" {
+            continue;
+        }
+        items.extend(numbers(item));
+        assert!(!tests.is_empty() || !remark.is_empty(), "{line}");
+        for test in quoted(tests) {
+            assert!(code.contains(&format!("fn {test}(")), "no test {test}");
+        }
+    }
+    items.sort_unstable();
+    assert_eq!(items, (1..=108).collect::<Vec<_>>());
+}

@@ -20,3 +20,6 @@ pub use board::SourceBoard;
 pub use connect::ApiAccess;
 pub use event::{Event, Kind};
 pub use index::Index;
+
+#[cfg(test)]
+mod tests;

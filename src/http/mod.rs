@@ -181,3 +181,6 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 /// Beyond this nobody waits for a turn: a first sync of a large cluster, or schedulers changed for
 /// all Services at once.
 const SLOWEST_TURN: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests;

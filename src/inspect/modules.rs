@@ -40,6 +40,7 @@ pub fn installed() -> String {
 mod tests {
     use super::*;
 
+    /// 101 of `docs/checklist.md`.
     #[test]
     fn schedulers_are_found_among_loaded_and_installed_modules() {
         let loaded = "ip_vs_rr 16384 5 - Live 0x0\nip_vs 200704 7 ip_vs_rr, Live 0x0\n";

@@ -1,5 +1,6 @@
-//! Numbers in comments are those of the checklist that upstream's own unit tests make up.
+//! Numbers in comments are those of `docs/checklist.md`: what upstream's own unit tests ask.
 
+mod services;
 mod traffic;
 
 use super::*;

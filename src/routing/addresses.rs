@@ -248,6 +248,7 @@ mod tests {
         RouteAttribute::Gateway(RouteAddress::Inet(addr.parse().unwrap()))
     }
 
+    /// 85 of `docs/checklist.md`.
     #[test]
     fn only_what_others_can_reach_the_node_at_is_an_address_of_it() {
         let links = [link(1, "lo"), link(2, "eth0"), link(3, "kube-ipvs0")];

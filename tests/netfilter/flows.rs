@@ -45,6 +45,7 @@ fn deletes(
     assert_eq!(table(), left);
 }
 
+/// 104, 108 of `docs/checklist.md`.
 #[test]
 fn the_flows_of_one_service_and_one_real_server_go_and_no_others() {
     in_namespace(|| {
@@ -100,6 +101,7 @@ fn any_choice_of_flows_goes_and_no_others() {
     });
 }
 
+/// 106.
 #[test]
 fn thousands_of_flows_are_all_seen_and_half_of_them_go() {
     in_namespace(|| {

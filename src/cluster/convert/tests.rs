@@ -110,6 +110,7 @@ fn a_refused_value_names_object_and_field_and_the_rest_works() {
     assert_eq!(spec.ports[0].node_port, 30443);
 }
 
+/// 56, 100 of `docs/checklist.md`.
 #[test]
 fn load_balancer_entries_for_the_balancer_itself_are_left_out() {
     let converted = service_of(json!({
@@ -153,6 +154,7 @@ fn slice_of(value: Value) -> Converted<Option<(ObjectName, crate::model::Endpoin
     endpoint_slice(&serde_json::from_value(value).expect("decodes"))
 }
 
+/// 80, 81.
 #[test]
 fn conditions_ports_and_addresses_of_a_slice() {
     let converted = slice_of(json!({

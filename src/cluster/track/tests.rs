@@ -53,6 +53,7 @@ fn a_new_list_ends_with_the_deletions_of_what_is_gone() {
     );
 }
 
+/// 82 of `docs/checklist.md`.
 #[test]
 fn a_slice_that_loses_its_service_is_deleted_once() {
     let mut track = EndpointSlices::default();

@@ -51,6 +51,7 @@ pub fn fate(
     }
 }
 
+/// Item 102 of `docs/checklist.md`.
 #[cfg(test)]
 mod tests {
     use super::super::observed::Draining;

@@ -117,3 +117,49 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 93 of `docs/checklist.md`.
+    #[test]
+    fn who_is_masqueraded_on_the_way_to_a_cluster_ip() {
+        use ClusterMasquerade::{All, Never, UnlessFromPod};
+        let interface = DetectLocal::Interface("veth+".to_owned());
+        for (masquerade_all, detect_local, pods, want) in [
+            (
+                false,
+                DetectLocal::Sources,
+                "10.244.0.0/16",
+                [UnlessFromPod, Never],
+            ),
+            (
+                false,
+                DetectLocal::Sources,
+                "fd00:244::/48",
+                [Never, UnlessFromPod],
+            ),
+            (
+                false,
+                interface.clone(),
+                "10.244.0.0/16",
+                [UnlessFromPod; 2],
+            ),
+            (true, DetectLocal::Sources, "10.244.0.0/16", [All; 2]),
+            (true, interface, "10.244.0.0/16", [All; 2]),
+        ] {
+            let settings = Settings {
+                masquerade_all,
+                detect_local,
+                ..Settings::default()
+            };
+            let network = ClusterNetwork {
+                pod_cidrs: [pods.parse().unwrap()].into(),
+                ..ClusterNetwork::default()
+            };
+            let got = Family::ALL.map(|family| settings.cluster_masquerade(&network, family));
+            assert_eq!(got, want, "{settings:?} {pods}");
+        }
+    }
+}

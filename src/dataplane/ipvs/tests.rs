@@ -1,5 +1,9 @@
 //! Laws of the plan, over generated states and a kernel that is strict about order.
 
+mod bench;
+mod checklist;
+mod flows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -515,6 +519,7 @@ proptest! {
     }
 }
 
+/// 94 of `docs/checklist.md`.
 #[test]
 fn a_foreign_virtual_server_is_left_alone() {
     let vip: VipPort = "192.0.2.1:80/TCP".parse().unwrap();
@@ -568,6 +573,7 @@ fn a_tuple_found_to_be_somebody_elses_is_in_no_set_any_more() {
     assert_eq!(BTreeSet::from_iter(gone), BTreeSet::from(held));
 }
 
+/// 84 of `docs/checklist.md`.
 #[test]
 fn a_kernel_without_ipv6_is_asked_for_nothing_of_it() {
     let vip: VipPort = "[fd00:96::1]:80/TCP".parse().unwrap();

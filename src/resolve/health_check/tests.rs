@@ -1,4 +1,4 @@
-//! Numbers in comments are those of the checklist that upstream's own unit tests make up.
+//! Numbers in comments are those of `docs/checklist.md`: what upstream's own unit tests ask.
 
 use super::*;
 use crate::model::{

@@ -3,7 +3,7 @@
 //! No decision is made here but one: a step is skipped when an earlier one failed that it would
 //! build on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use rustix::io::Errno;
 
 use super::IpvsDataplane;
 use super::observe::set_name;
+use crate::dataplane::ipvs::flows::{self, StaleFlows};
 use crate::dataplane::ipvs::sets::{Element, MAX_ELEMENTS, Member, SetKind, as_address};
 use crate::dataplane::ipvs::{Observed, ServerKey, Step, sysctl};
 use crate::dataplane::{Error, Report, StepError};
-use crate::model::{Family, HostPort, Moment, Protocol, VipPort};
+use crate::model::{Family, Moment};
 use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec};
 
 /// The kernel interface that a step goes to.
@@ -221,7 +222,7 @@ fn carry_out(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> V
         Subsystem::Claims | Subsystem::Ipvs => ipvs(plane, run),
         Subsystem::Sets => sets(plane, run),
         Subsystem::AddRoutes | Subsystem::DelRoutes => routes(plane, subsystem, run),
-        Subsystem::Flows => flows(plane, run),
+        Subsystem::Flows => forget_flows(plane, run),
         Subsystem::One => run.iter().map(|step| one(plane, step)).collect(),
     }
 }
@@ -374,37 +375,16 @@ fn routes(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> Vec<
 }
 
 /// One dump of the conntrack table for each family, whatever the number of steps.
-fn flows(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
-    let wanted: BTreeMap<VipPort, &BTreeSet<HostPort>> = run
-        .iter()
-        .filter_map(|step| match step {
-            Step::ForgetFlows { vip, keep } => Some((*vip, keep)),
-            _ => None,
-        })
-        .collect();
+fn forget_flows(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
+    let stale = StaleFlows::of(run);
     let mut failure = None;
     for family in Family::ALL {
-        if !wanted.keys().any(|vip| vip.family() == family) {
+        if !stale.any_of(family) {
             continue;
         }
-        let mut stale = |flow: &crate::netfilter::conntrack::Flow| {
-            let original = &flow.original;
-            let vip = VipPort {
-                addr: original.dst,
-                protocol: Protocol::Udp,
-                port: original.dst_port,
-            };
-            let answering = HostPort {
-                addr: flow.reply.src,
-                port: flow.reply.src_port,
-            };
-            wanted
-                .get(&vip)
-                .is_some_and(|keep| !keep.contains(&answering))
-        };
         let result = plane
             .conntrack
-            .delete_where(family, Protocol::Udp, &mut stale);
+            .delete_where(family, flows::PROTOCOL, &mut |flow| stale.contains(flow));
         failure = failure.or(result.err().map(|error| error.to_string()));
     }
     match failure {
