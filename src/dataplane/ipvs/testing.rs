@@ -114,10 +114,12 @@ impl Kernel {
         marks
     }
 
-    /// Time passes for the flows of tuples that a process took out of every set before it ended: the
-    /// next one cannot know of them.
+    /// Time passes for the flows of tuples that a process took its marks off before it ended: the next
+    /// one cannot know of them.
     pub fn forget_unmarked(&mut self) {
-        let known: BTreeSet<VipPort> = self.members.iter().filter_map(Member::vip).collect();
+        let served = |member: &&Member| matches!(member.set, SetKind::Owned | SetKind::Near);
+        let marked = self.members.iter().filter(served);
+        let known: BTreeSet<VipPort> = marked.filter_map(Member::vip).collect();
         self.flows.retain(|(vip, _)| known.contains(vip));
     }
 

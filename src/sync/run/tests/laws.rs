@@ -225,7 +225,15 @@ fn check_foreign(agent: &Agent) {
 /// No flow leads to a real server that its tuple has no more. Flows elsewhere stay.
 fn check_flows(agent: &Agent) {
     let engine = &agent.kernel.engine;
+    let servers = &agent.kernel.dataplane.servers;
     for (vip, real) in &agent.kernel.dataplane.flows {
+        // Where somebody else serves too, flows may be theirs, and stay.
+        if servers
+            .get(&(*vip).into())
+            .is_some_and(|server| server.foreign)
+        {
+            continue;
+        }
         let wanted = engine.desired().virtual_server(vip);
         let serves = |real: &HostPort| {
             wanted.is_some_and(|server| {
