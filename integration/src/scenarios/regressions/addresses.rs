@@ -154,13 +154,13 @@ pub fn vip_as_source(lab: &mut Lab) -> Result<()> {
     for pod in [P11, P21] {
         lab.cluster
             .endpoints_of_ports("web", &[(pod, Ready)], &named)?;
-        for vip in &vips {
-            for node in ["n1", "n3"] {
+        for node in ["n1", "n3"] {
+            let own = sh_in(node, "ip -o addr")?;
+            for vip in &vips {
                 for transport in [Tcp, Udp] {
                     let to = at(vip, 80)?;
                     answered_by(node, transport, to, &[&pod.name()])?;
                     let client = seen_client(node, transport, to)?.to_string();
-                    let own = sh_in(node, "ip -o addr")?;
                     ensure!(
                         !vips.contains(&client) && own.contains(&format!(" {client}/")),
                         "{node} asks {to} over {transport:?} as {client}"
