@@ -152,6 +152,11 @@ pub const ITEMS: &[Item] = &[
         &["plugin-first", "firewall", "reverse-path"],
     ),
     item(
+        "ICMP",
+        "a smaller MTU is learnt through a VIP, on either side; datagrams in pieces arrive",
+        &["path-mtu", "fragments"],
+    ),
+    item(
         "Operators",
         "health, metrics, log, Events",
         &["health", "events"],

@@ -7,6 +7,7 @@ mod expect;
 mod foreign;
 mod health_check;
 mod history;
+mod icmp;
 mod lifecycle;
 mod matrix;
 mod neighbours;
@@ -408,6 +409,16 @@ pub const ALL: &[Scenario] = &[
         "history",
         "after a long random history the kernel is that of a fresh start",
         history::history,
+    ),
+    story(
+        "path-mtu",
+        "a smaller MTU on either side is learnt through a VIP",
+        icmp::path_mtu,
+    ),
+    story(
+        "fragments",
+        "datagrams in pieces through a VIP",
+        icmp::fragments,
     ),
     story(
         "cleanup",
