@@ -1,0 +1,427 @@
+//! The table of all stories, in the order in which they run.
+
+use anyhow::{Result, bail};
+
+use super::{
+    Lab, changes, events, foreign, health_check, history, icmp, lifecycle, matrix, neighbours,
+    node, node_addresses, operator, policies, reach, regressions, scale, services, tuning,
+};
+
+/// One story.
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn(&mut Lab) -> Result<()>,
+    /// Runs without agents.
+    pub bare: bool,
+    /// Runs only when named.
+    pub on_demand: bool,
+}
+
+const fn story(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Lab) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        name,
+        about,
+        run,
+        bare: false,
+        on_demand: false,
+    }
+}
+
+/// All stories, in the order in which they run.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        bare: true,
+        ..story(
+            "lab-selftest",
+            "the lab itself, with IPVS programmed by hand",
+            node::lab_selftest,
+        )
+    },
+    Scenario {
+        bare: true,
+        ..story(
+            "cost",
+            "one more endpoint costs the same at 10 and at 200 Services",
+            scale::cost,
+        )
+    },
+    story(
+        "cluster-ip",
+        "a cluster IP from pods, nodes and outside",
+        reach::cluster_ip,
+    ),
+    story("node-port", "a NodePort on every node", reach::node_port),
+    story(
+        "external-ips",
+        "LoadBalancer and external IPs",
+        reach::external_ips,
+    ),
+    story(
+        "udp-sctp",
+        "UDP and SCTP beside TCP at one port",
+        reach::udp_sctp,
+    ),
+    story(
+        "hairpin",
+        "a pod reaches itself through its Service",
+        reach::hairpin,
+    ),
+    story(
+        "multi-port",
+        "each port leads to its own endpoints",
+        services::multi_port,
+    ),
+    story(
+        "scheduler",
+        "a scheduler by annotation, every one of the kernel's",
+        services::scheduler,
+    ),
+    story(
+        "weights",
+        "shares by address, node and place",
+        tuning::weights,
+    ),
+    story(
+        "slow-start",
+        "a new endpoint's share grows",
+        tuning::slow_start,
+    ),
+    story(
+        "thresholds",
+        "a real server that is full",
+        tuning::thresholds,
+    ),
+    story(
+        "one-packet",
+        "each datagram of one client balanced anew",
+        tuning::one_packet,
+    ),
+    story(
+        "idle-timeouts",
+        "how long IPVS keeps an idle connection",
+        tuning::timeouts,
+    ),
+    story(
+        "affinity",
+        "session affinity, on, moving on and off",
+        services::affinity,
+    ),
+    story(
+        "internal-local",
+        "internalTrafficPolicy: Local",
+        policies::internal_local,
+    ),
+    story(
+        "external-local",
+        "externalTrafficPolicy: Local, by who asks",
+        policies::external_local,
+    ),
+    story(
+        "topology",
+        "hints for zones and nodes, labels that change",
+        policies::topology,
+    ),
+    story(
+        "source-ranges",
+        "loadBalancerSourceRanges, for pods and nodes too",
+        policies::source_ranges,
+    ),
+    story(
+        "detect-local",
+        "every way to know this node's pods, and masquerading all",
+        policies::detect_local,
+    ),
+    story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
+    story(
+        "type-changes",
+        "every type of Service after every other, ports that change",
+        changes::types,
+    ),
+    story(
+        "family-changes",
+        "one family, both, one again",
+        changes::families,
+    ),
+    story(
+        "recreated",
+        "a Service of the same name with another cluster IP",
+        changes::recreated,
+    ),
+    story(
+        "ip-mode",
+        "load balancers that want to be asked themselves",
+        changes::ip_mode,
+    ),
+    story(
+        "skipped",
+        "headless and other proxies' Services",
+        services::skipped,
+    ),
+    story(
+        "rolling-update",
+        "a stream survives its pod's drain, UDP moves on",
+        lifecycle::rolling_update,
+    ),
+    story(
+        "restart",
+        "kill -9 and restart under load",
+        lifecycle::restart,
+    ),
+    story(
+        "repair",
+        "ipvsadm -C, rules, sets and the policy rule repaired",
+        lifecycle::repair,
+    ),
+    story(
+        "api-outage",
+        "the API server goes, changes and comes back",
+        lifecycle::api_outage,
+    ),
+    story(
+        "manifests",
+        "Services from a directory",
+        lifecycle::manifests,
+    ),
+    story(
+        "health",
+        "health, metrics and log as an operator reads them",
+        operator::health,
+    ),
+    story(
+        "health-check",
+        "a load balancer asks which nodes have endpoints",
+        health_check::health_check,
+    ),
+    story(
+        "health-check-port",
+        "health check ports move, close and are taken by others",
+        health_check::ports,
+    ),
+    story(
+        "events",
+        "what is wrong with a Service is told as Events, without a flood",
+        events::events,
+    ),
+    story(
+        "apiserver-flag",
+        "addresses, token and authority on the command line",
+        operator::apiserver_flag,
+    ),
+    story(
+        "list",
+        "ipvs-agent list is ipvsadm -Ln, byte for byte",
+        node::list,
+    ),
+    story(
+        "host-daemon",
+        "a daemon of the node does not answer on a VIP",
+        node::host_daemon,
+    ),
+    story(
+        "addresses-followed",
+        "a node's addresses come and go, NodePorts with them",
+        node_addresses::addresses_followed,
+    ),
+    story(
+        "addresses-chosen",
+        "--node-port-addresses, with a CIDR and with the Node's own",
+        node_addresses::addresses_chosen,
+    ),
+    story(
+        "addresses-never",
+        "no NodePort on loopback or a VIP, none when its Service goes",
+        node_addresses::never_there,
+    ),
+    story(
+        "claims-refused",
+        "a Service claims what the node, its gateway and the API server have",
+        node_addresses::claims_refused,
+    ),
+    story(
+        "reverse-path",
+        "rp_filter 0/1/2 × src_valid_mark 0/1",
+        node::reverse_path,
+    ),
+    story(
+        "foreign-claim",
+        "a Service claims what somebody else has taken",
+        foreign::foreign_claim,
+    ),
+    story(
+        "plugin-first",
+        "a plugin that accepts what is established before our rules",
+        neighbours::plugin_first,
+    ),
+    story(
+        "firewall",
+        "the node's firewall has the last word, but for health check ports",
+        neighbours::firewall,
+    ),
+    story(
+        "udp-black-hole",
+        "a client's one port finds each endpoint that comes",
+        regressions::udp::black_hole,
+    ),
+    story(
+        "udp-black-hole-local",
+        "the same when only its own node's pods may answer",
+        regressions::udp::black_hole_local,
+    ),
+    story(
+        "fragments-lost",
+        "requests larger than a packet",
+        regressions::udp::fragments,
+    ),
+    story(
+        "port-reused",
+        "one source port again and again, while pods drain",
+        regressions::drain::port_reused,
+    ),
+    story(
+        "port-shared",
+        "one source port to a VIP and to the pod behind it",
+        regressions::drain::port_shared,
+    ),
+    story(
+        "weight-zero-left",
+        "what a run left at weight 0 serves or goes",
+        regressions::drain::weight_zero_left,
+    ),
+    story(
+        "node-lost",
+        "connections to a lost node end, new ones go elsewhere",
+        regressions::drain::node_lost,
+    ),
+    story(
+        "deleted-draining",
+        "a Service goes while its pods drain, and comes again",
+        regressions::drain::deleted_while_draining,
+    ),
+    story(
+        "outside-rolling",
+        "no outside client fails while pods are replaced",
+        regressions::drain::outside_rolling,
+    ),
+    story(
+        "affinity-outlives",
+        "a sticky client leaves the pod that goes",
+        regressions::affinity::outlives_endpoint,
+    ),
+    story(
+        "affinity-expires",
+        "a shorter timeout holds, and ends",
+        regressions::affinity::never_expires,
+    ),
+    story(
+        "shared-ip-lost",
+        "two Services at one external IP, and one goes",
+        regressions::addresses::shared_lost,
+    ),
+    story(
+        "claimed-twice",
+        "the elder has an address and port, then its heir",
+        regressions::addresses::claimed_twice,
+    ),
+    story(
+        "arp-answered",
+        "no node says that a load balancer's IP is its own",
+        regressions::addresses::arp_answered,
+    ),
+    story(
+        "vip-as-source",
+        "the node asks from an address of its own",
+        regressions::addresses::vip_as_source,
+    ),
+    story(
+        "host-port-steals",
+        "a host port takes no VIP's requests",
+        regressions::addresses::host_port_steals,
+    ),
+    story(
+        "endpoint-is-vip",
+        "an endpoint that is a VIP is left out",
+        regressions::addresses::endpoint_is_vip,
+    ),
+    story(
+        "ping-answered",
+        "a ping of a VIP: nobody answers for a Service",
+        regressions::addresses::ping_answered,
+    ),
+    story(
+        "forward-policy",
+        "FORWARD has the policy DROP",
+        regressions::neighbours::forward_policy,
+    ),
+    story(
+        "loopback-reached",
+        "nobody reaches a node's loopback",
+        regressions::neighbours::loopback_reached,
+    ),
+    story(
+        "families-mixed",
+        "slices of the other family",
+        regressions::neighbours::families_mixed,
+    ),
+    story(
+        "killed-midway",
+        "kill -9 in the middle of a sync",
+        regressions::sync::killed_midway,
+    ),
+    story(
+        "matrix",
+        "every two circumstances of the conformance matrix together",
+        matrix::matrix,
+    ),
+    story(
+        "history",
+        "after a long random history the kernel is that of a fresh start",
+        history::history,
+    ),
+    story(
+        "path-mtu",
+        "a smaller MTU on either side is learnt through a VIP",
+        icmp::path_mtu,
+    ),
+    story(
+        "fragments",
+        "datagrams in pieces through a VIP",
+        icmp::fragments,
+    ),
+    story(
+        "cleanup",
+        "cleanup removes what is ours and nothing else",
+        foreign::cleanup,
+    ),
+    Scenario {
+        on_demand: true,
+        ..story(
+            "matrix-full",
+            "every cell of the conformance matrix",
+            matrix::matrix_full,
+        )
+    },
+    Scenario {
+        on_demand: true,
+        bare: true,
+        ..story(
+            "scale",
+            "5,000 Services × 10: figures, against ipvsadm -R",
+            scale::scale,
+        )
+    },
+];
+
+/// An error for a name that no story has.
+pub fn known(names: &[String]) -> Result<()> {
+    for name in names {
+        if !ALL.iter().any(|scenario| scenario.name == name) {
+            bail!("there is no scenario {name}; `lab list` names them");
+        }
+    }
+    Ok(())
+}
