@@ -33,7 +33,15 @@ pub fn get(from: &str, server: SocketAddr, path: &str) -> Result<Option<Page>> {
         Ok(text) => page(&text)
             .with_context(|| format!("no HTTP: {text:?}"))
             .map(Some),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+        // One that closes while it is asked is as good as gone.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error).with_context(|| format!("{from} asks http://{server}{path}")),
     }
 }

@@ -1,7 +1,7 @@
 //! Small servers that tell their name and who asks.
 //!
 //! TCP and SCTP: a line `NAME CLIENT-ADDRESS` on connect; TCP then sends back what it gets. UDP: the
-//! same line for each datagram, but a large one as it came.
+//! same line for each datagram, but one that begins with `echo` as it came.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -91,8 +91,9 @@ fn serve_udp(socket: &UdpSocket, name: &str, stopped: &AtomicBool) {
     let mut buffer = [0; 8192];
     while !stopped.load(Ordering::Relaxed) {
         if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-            if let Some(large) = buffer.get(..length).filter(|_| length > LARGE) {
-                let _ = socket.send_to(large, peer);
+            let came = &buffer[..length];
+            if came.starts_with(ECHO) {
+                let _ = socket.send_to(came, peer);
                 continue;
             }
             let _ = socket.send_to(format!("{name} {}", plain(peer.ip())).as_bytes(), peer);
@@ -148,6 +149,6 @@ pub fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-/// More than fits into any packet here.
-const LARGE: usize = 2000;
+/// Begins a datagram that wants to come back.
+pub const ECHO: &[u8] = b"echo";
 const TICK: Duration = Duration::from_millis(200);

@@ -14,6 +14,7 @@ use super::{Lab, answered_by, at, node_addresses, route_from_client};
 use crate::guest::cluster::State::Ready;
 use crate::guest::namespace::inside;
 use crate::guest::probe::{Transport::Tcp, Transport::Udp, open_stream};
+use crate::guest::server::ECHO;
 use crate::guest::topology::{CLIENT, P21};
 use crate::guest::wait::eventually;
 use crate::guest::{sh, sh_in};
@@ -185,7 +186,9 @@ fn echo_datagram(from: &str, to: SocketAddr) -> Result<Result<(), String>> {
         let socket = std::net::UdpSocket::bind(any)?;
         socket.connect(to)?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        socket.send(&[b'x'; 4096])?;
+        let mut large = [b'x'; 4096];
+        large[..ECHO.len()].copy_from_slice(ECHO);
+        socket.send(&large)?;
         let mut back = [0; 8192];
         Ok(match socket.recv(&mut back) {
             Ok(4096) => Ok(()),
