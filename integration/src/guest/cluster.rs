@@ -180,18 +180,7 @@ impl Cluster {
                     })
                 })
                 .collect();
-            let name = format!("{slice}-{}", family.to_lowercase());
-            let object = json!({
-                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                "metadata": {
-                    "name": name,
-                    "labels": { "kubernetes.io/service-name": service },
-                },
-                "addressType": family,
-                "ports": ports,
-                "endpoints": endpoints,
-            });
-            self.apply("EndpointSlice", &name, &object)?;
+            self.write_slice(service, slice, family, &endpoints, &ports)?;
         }
         Ok(())
     }
@@ -305,7 +294,18 @@ impl Cluster {
         endpoints: &[Value],
         ports: &[Value],
     ) -> Result<()> {
-        let name = format!("{service}-{}", family.to_lowercase());
+        self.write_slice(service, service, family, endpoints, ports)
+    }
+
+    fn write_slice(
+        &mut self,
+        service: &str,
+        slice: &str,
+        family: &str,
+        endpoints: &[Value],
+        ports: &[Value],
+    ) -> Result<()> {
+        let name = format!("{slice}-{}", family.to_lowercase());
         let object = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {
