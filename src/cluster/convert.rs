@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use kube::Resource;
 
 use super::objects;
-use crate::model::{Family, NodeInfo, ObjectName};
+use crate::model::{Family, LEAVING_TAINT, Leaving, NodeInfo, ObjectName};
 
 pub use endpoints::{endpoint_slice, endpoints};
 pub use problem::Problem;
@@ -75,8 +75,21 @@ pub fn node(object: &objects::Node) -> Converted<NodeInfo> {
         pod_cidrs,
         addresses,
         primary,
+        leaving: leaving(object),
     };
     problems.with(value)
+}
+
+/// Whether the node is about to go. Taints of any effect count, as they do for kube-proxy.
+fn leaving(node: &objects::Node) -> Option<Leaving> {
+    let mut taints = node.spec.taints.iter();
+    if node.metadata.deletion_timestamp.is_some() {
+        Some(Leaving::BeingDeleted)
+    } else if taints.any(|taint| taint.key.as_deref() == Some(LEAVING_TAINT)) {
+        Some(Leaving::Tainted)
+    } else {
+        None
+    }
 }
 
 /// The CIDRs of one ServiceCIDR object.

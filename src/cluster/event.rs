@@ -16,6 +16,7 @@ pub enum Event {
     SliceDeleted(SliceName),
     /// This node, whole.
     NodeApplied(Box<NodeInfo>),
+    /// There is no such node, or none any more.
     NodeDeleted,
     /// All CIDRs of all ServiceCIDR objects, whole.
     ServiceCidrs(BTreeSet<IpNet>),

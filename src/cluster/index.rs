@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::event::{Event, Kind};
-use crate::model::{EndpointSlice, NodeInfo, ObjectName, ServiceSpec, SliceName};
+use crate::model::{EndpointSlice, Leaving, NodeInfo, ObjectName, ServiceSpec, SliceName};
 
 /// All that the sources have told.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Index {
             Event::NodeApplied(node) => self.node_changed(*node),
             // Its last known state stays in force: a node object that is deleted and made again
             // must not cut Services off.
-            Event::NodeDeleted => {}
+            Event::NodeDeleted => self.node.leaving = Some(Leaving::Missing),
             Event::ServiceCidrs(cidrs) => {
                 self.network_changed |= self.service_cidrs != cidrs;
                 self.service_cidrs = cidrs;

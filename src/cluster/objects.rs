@@ -214,6 +214,15 @@ pub struct NodeSpec {
     pub pod_cidr: Option<Box<str>>,
     #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
     pub pod_cidrs: Vec<Box<str>>,
+    #[serde(deserialize_with = "or_default")]
+    pub taints: Vec<Taint>,
+}
+
+/// One entry of a Node's `spec.taints`; its value and effect do not matter here.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    pub key: Option<Box<str>>,
 }
 
 /// `status` of a Node.

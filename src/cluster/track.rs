@@ -218,7 +218,8 @@ impl Track for ThisNode {
     }
 
     fn end(&mut self) -> Vec<Event> {
-        if self.listing.take() == Some(false) && self.current.take().is_some() {
+        if self.listing.take() == Some(false) {
+            self.current = None;
             vec![Event::NodeDeleted]
         } else {
             Vec::new()

@@ -39,19 +39,31 @@ pub struct Pages {
 }
 
 /// kube-proxy's body, with the reason of a failure beside it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HealthBody {
     last_updated: String,
     current_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     node_eligible: Option<bool>,
+    /// Of the proxy alone: a healthy one may stand on a node that is about to go.
     healthy: bool,
+    /// One entry for each family, once there was a pass without a failure.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    status: BTreeMap<&'static str, FamilyHealth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Sources that fail, with their errors. The node goes on serving what they told before.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     sources: BTreeMap<String, String>,
+}
+
+/// Both families are planned and applied together, so their entries are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FamilyHealth {
+    last_updated: String,
+    healthy: bool,
 }
 
 /// Serves health checks until shut down.
@@ -85,11 +97,13 @@ pub async fn serve_metrics(
         .await
 }
 
-/// Whether this node serves.
+/// Whether this node serves, and will go on doing so.
 async fn healthz(State(pages): State<Pages>) -> Response {
     let (health, now) = (pages.board.health(), now(&pages));
     let verdict = judge(&health, now, pages.patience);
-    answer(&pages, &health, now, Some(true), verdict)
+    let (status, body) = healthz_body(&health, now, Timestamp::now(), verdict);
+    pages.board.healthz_answered(status.as_u16());
+    answer(&pages, status, body)
 }
 
 impl Pages {
@@ -118,7 +132,9 @@ async fn livez(State(pages): State<Pages>) -> Response {
     let (health, now) = (pages.board.health(), now(&pages));
     let reason = standstill(&health, now, pages.patience);
     let bad = reason.is_some();
-    answer(&pages, &health, now, None, (reason, bad))
+    let (status, body) = body(&health, now, Timestamp::now(), (reason, bad));
+    pages.board.livez_answered(status.as_u16());
+    answer(&pages, status, body)
 }
 
 /// The loop takes a turn at every audit; one that takes none hangs.
@@ -133,32 +149,69 @@ fn now(pages: &Pages) -> Moment {
     Moment(std::time::Instant::now().saturating_duration_since(pages.started))
 }
 
-fn answer(
-    pages: &Pages,
+/// What `/livez` says: all but the node's eligibility.
+fn body(
     health: &Health,
     now: Moment,
-    node_eligible: Option<bool>,
+    current: Timestamp,
     (reason, bad): (Option<String>, bool),
-) -> Response {
-    let current = Timestamp::now();
+) -> (StatusCode, HealthBody) {
     let healthy = !bad;
-    let updated = match (healthy, health.last_good) {
-        (true, _) => current,
-        (false, Some(at)) => current.checked_sub(now.since(at)).unwrap_or(current),
-        (false, None) => current.checked_sub(now.0).unwrap_or(current),
+    let wall = |at: Moment| current.checked_sub(now.since(at)).unwrap_or(current);
+    let last_good = health.last_good.map(wall);
+    let updated = if healthy {
+        current
+    } else {
+        last_good.unwrap_or_else(|| wall(Moment::default()))
     };
+    let family = last_good.map(|last_updated| FamilyHealth {
+        last_updated: last_updated.to_string(),
+        healthy,
+    });
+    let families = ["IPv4", "IPv6"].into_iter();
     let body = HealthBody {
         last_updated: updated.to_string(),
         current_time: current.to_string(),
-        node_eligible,
+        node_eligible: None,
         healthy,
+        status: families
+            .filter_map(|name| Some((name, family.clone()?)))
+            .collect(),
         reason,
-        sources: pages.board.failing_sources(),
+        sources: BTreeMap::new(),
     };
     let status = if healthy {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, body)
+}
+
+/// What `/healthz` says: the proxy's health and whether the node is about to go.
+fn healthz_body(
+    health: &Health,
+    now: Moment,
+    current: Timestamp,
+    verdict: (Option<String>, bool),
+) -> (StatusCode, HealthBody) {
+    let (status, mut body) = body(health, now, current, verdict);
+    body.node_eligible = Some(health.leaving.is_none());
+    let Some(leaving) = health.leaving else {
+        return (status, body);
+    };
+    // As in kube-proxy's: what is not well was updated when it was last well.
+    if let Some(family) = body.status.values().next() {
+        body.last_updated.clone_from(&family.last_updated);
+    }
+    body.reason = body.reason.or_else(|| Some(leaving.to_string()));
+    (StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+fn answer(pages: &Pages, status: StatusCode, body: HealthBody) -> Response {
+    let body = HealthBody {
+        sources: pages.board.failing_sources(),
+        ..body
     };
     let headers = [
         (header::CONTENT_TYPE, "application/json"),

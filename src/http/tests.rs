@@ -1,6 +1,7 @@
 //! Numbers are those of `docs/checklist.md`.
 
 use super::*;
+use crate::model::Leaving;
 use crate::sync::Pass;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,4 +87,93 @@ fn only_a_loop_that_stands_still_is_dead() {
     assert!(is_live(&board, slowest) && !is_live(&board, slowest + 1));
     board.turned(at(slowest));
     assert!(is_live(&board, slowest + 1));
+}
+
+/// The fields of kube-proxy's answer, as its `ProxyHealth` names them.
+fn fields(body: &HealthBody) -> serde_json::Value {
+    serde_json::to_value(body).unwrap()
+}
+
+/// 49, 50: a node that will be removed is not eligible; the proxy on it is healthy all the same, and
+/// `/livez` says nothing of nodes.
+#[test]
+fn a_node_that_is_about_to_go_is_not_eligible() {
+    let board = board();
+    board.passed(&Pass::default(), false, at(40));
+    let current: Timestamp = "2024-05-01T12:00:00Z".parse().unwrap();
+    let told = |board: &Board| {
+        let health = board.health();
+        let (status, healthz) = healthz_body(&health, at(100), current, (None, false));
+        let (live, livez) = body(&health, at(100), current, (None, false));
+        assert_eq!(live, StatusCode::OK);
+        let family = serde_json::json!({"lastUpdated": "2024-05-01T11:59:00Z", "healthy": true});
+        let livez_wanted = serde_json::json!({
+            "lastUpdated": "2024-05-01T12:00:00Z", "currentTime": "2024-05-01T12:00:00Z",
+            "healthy": true, "status": {"IPv4": family, "IPv6": family},
+        });
+        assert_eq!(fields(&livez), livez_wanted);
+        (status.as_u16(), fields(&healthz))
+    };
+    let family = serde_json::json!({"lastUpdated": "2024-05-01T11:59:00Z", "healthy": true});
+    let wanted = |updated: &str, eligible: bool| {
+        serde_json::json!({
+            "lastUpdated": updated, "currentTime": "2024-05-01T12:00:00Z",
+            "nodeEligible": eligible, "healthy": true, "status": {"IPv4": family, "IPv6": family},
+        })
+    };
+    let well = (200, wanted("2024-05-01T12:00:00Z", true));
+    assert_eq!(told(&board), well);
+    for (leaving, reason) in [
+        (Leaving::Missing, "there is no Node of this name"),
+        (Leaving::BeingDeleted, "the Node is being deleted"),
+        (
+            Leaving::Tainted,
+            "the Node has the taint ToBeDeletedByClusterAutoscaler",
+        ),
+    ] {
+        board.node(Some(leaving));
+        let mut unwell = wanted("2024-05-01T11:59:00Z", false);
+        unwell["reason"] = reason.into();
+        assert_eq!(told(&board), (503, unwell));
+        board.node(None);
+        assert_eq!(told(&board), well);
+    }
+}
+
+/// 46: the time of each family's last success stands beside the verdict.
+#[test]
+fn an_unhealthy_proxy_says_since_when_of_each_family() {
+    let board = board();
+    let current: Timestamp = "2024-05-01T12:00:00Z".parse().unwrap();
+    let (_, first) = body(&board.health(), at(5), current, (None, false));
+    assert!(fields(&first).get("status").is_none());
+    board.passed(&Pass::default(), false, at(10));
+    fail(&board, 20);
+    let verdict = judge(&board.health(), at(90), PATIENCE);
+    let (status, healthz) = healthz_body(&board.health(), at(90), current, verdict);
+    let family = serde_json::json!({"lastUpdated": "2024-05-01T11:58:40Z", "healthy": false});
+    let wanted = serde_json::json!({
+        "lastUpdated": "2024-05-01T11:58:40Z", "currentTime": "2024-05-01T12:00:00Z",
+        "nodeEligible": true, "healthy": false, "status": {"IPv4": family, "IPv6": family},
+        "reason": "for 70 s: refused",
+    });
+    assert_eq!((status.as_u16(), fields(&healthz)), (503, wanted));
+}
+
+/// Both are counted under kube-proxy's names.
+#[test]
+fn answers_are_counted_by_their_status() {
+    let board = board();
+    board.healthz_answered(200);
+    board.healthz_answered(503);
+    board.healthz_answered(503);
+    board.livez_answered(200);
+    let text = board.metrics().unwrap();
+    for line in [
+        "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
+        "kubeproxy_proxy_healthz_total{code=\"503\"} 2",
+        "kubeproxy_proxy_livez_total{code=\"200\"} 1",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
 }

@@ -14,7 +14,7 @@ pub mod virtual_server;
 pub use addr::{Family, HostPort, ParseAddrError, Protocol, VipPort};
 pub use health_check::{HealthCheck, HealthCheckChange};
 pub use moment::Moment;
-pub use node::{NodeInfo, NodeNetwork};
+pub use node::{LEAVING_TAINT, Leaving, NodeInfo, NodeNetwork};
 pub use notice::{Notice, Problem, Reason, Topic};
 pub use real_server::{MAX_WEIGHT, RealServer, RealServerKey, RealServers, WEIGHTED_SCHEDULERS};
 pub use service::{

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::cluster::SourceBoard;
 use crate::dataplane::{Counters, Holdings};
-use crate::model::{Moment, ObjectName, VipKind, VipPort};
+use crate::model::{Leaving, Moment, ObjectName, VipKind, VipPort};
 
 /// Why a pass ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -90,6 +90,11 @@ struct BySource {
     source: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCode {
+    code: u16,
+}
+
 /// Metrics and health of one agent.
 pub struct Board {
     registry: Registry,
@@ -113,6 +118,8 @@ pub struct Board {
     processes: Counter,
     last_sync: Gauge<f64, AtomicU64>,
     kubeproxy_duration: Histogram,
+    healthz: Family<ByCode, Counter>,
+    livez: Family<ByCode, Counter>,
     last_counters: Mutex<Counters>,
     health: Mutex<Health>,
 }
@@ -128,6 +135,8 @@ pub struct Health {
     pub failing: Option<(Moment, String)>,
     /// The last pass without a failure.
     pub last_good: Option<Moment>,
+    /// Why load balancers should send this node nothing more.
+    pub leaving: Option<Leaving>,
 }
 
 impl Board {
@@ -255,6 +264,18 @@ impl Board {
                 "Time of a pass",
                 buckets(),
             ),
+            healthz: put(
+                r,
+                "kubeproxy_proxy_healthz",
+                "Answers of /healthz, by status",
+                Family::default(),
+            ),
+            livez: put(
+                r,
+                "kubeproxy_proxy_livez",
+                "Answers of /livez, by status",
+                Family::default(),
+            ),
             last_counters: Mutex::default(),
             health: Mutex::default(),
             registry: Registry::default(),
@@ -370,6 +391,21 @@ impl Board {
             );
             (since, text)
         });
+    }
+
+    /// Whether the node is about to go, as far as is known.
+    pub fn node(&self, leaving: Option<Leaving>) {
+        lock(&self.health).leaving = leaving;
+    }
+
+    /// `/healthz` was asked.
+    pub fn healthz_answered(&self, code: u16) {
+        self.healthz.get_or_create(&ByCode { code }).inc();
+    }
+
+    /// `/livez` was asked.
+    pub fn livez_answered(&self, code: u16) {
+        self.livez.get_or_create(&ByCode { code }).inc();
     }
 
     /// The loop took a turn, whatever came of it.

@@ -92,6 +92,7 @@ impl<D: Dataplane> Loop<D> {
                 Wake::Events(events) => {
                     self.board.events_taken(events.len());
                     events.into_iter().for_each(|event| self.engine.take(event));
+                    self.board.node(self.engine.index().node().leaving);
                 }
                 Wake::Addresses => self.memory.moved = true,
                 Wake::Due => {}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
@@ -210,6 +210,35 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sets the taints of a Node; all of them go where none is given.
+    pub fn taint_node(&self, node: &str, keys: &[&str]) -> Result<()> {
+        let taint = |key: &&str| json!({ "key": key, "effect": "NoSchedule" });
+        let taints: Vec<Value> = keys.iter().map(taint).collect();
+        self.patch_node(node, &json!({ "spec": { "taints": taints } }))
+    }
+
+    /// Deletes a Node, which stays, being deleted, until `let_node_go`.
+    pub fn delete_node(&self, node: &str) -> Result<()> {
+        let finalizers = json!({ "metadata": { "finalizers": ["lab.example/wait"] } });
+        self.patch_node(node, &finalizers)?;
+        let params = DeleteParams::default();
+        self.runtime.block_on(self.nodes().delete(node, &params))?;
+        Ok(())
+    }
+
+    /// Ends the deletion of a Node.
+    pub fn let_node_go(&self, node: &str) -> Result<()> {
+        self.patch_node(node, &json!({ "metadata": { "finalizers": null } }))
+    }
+
+    fn patch_node(&self, node: &str, patch: &Value) -> Result<()> {
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.runtime
+            .block_on(self.nodes().patch(node, &params, &patch))
+            .with_context(|| format!("cannot write Node {node}"))?;
+        Ok(())
+    }
+
     fn nodes(&self) -> Api<DynamicObject> {
         Api::all_with(self.client.clone(), &resource("Node"))
     }
@@ -282,7 +311,7 @@ impl Cluster {
     pub fn delete(&self, kind: &'static str, name: &str) -> Result<()> {
         let api = self.api(kind);
         self.runtime
-            .block_on(api.delete(name, &kube::api::DeleteParams::default()))?;
+            .block_on(api.delete(name, &DeleteParams::default()))?;
         Ok(())
     }
 

@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 
 use super::{
     Lab, changes, events, foreign, health_check, history, icmp, lifecycle, matrix, neighbours,
-    node, node_addresses, operator, policies, reach, regressions, scale, services, tuning,
+    node, node_addresses, node_leaving, operator, policies, reach, regressions, scale, services,
+    tuning,
 };
 
 /// One story.
@@ -135,6 +136,11 @@ pub const ALL: &[Scenario] = &[
         "detect-local",
         "every way to know this node's pods, and masquerading all",
         policies::detect_local,
+    ),
+    story(
+        "node-leaving",
+        "a Node that is tainted, being deleted, gone and back",
+        node_leaving::run,
     ),
     story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
     story(

@@ -14,6 +14,7 @@ mod matrix;
 mod neighbours;
 mod node;
 mod node_addresses;
+mod node_leaving;
 mod operator;
 mod policies;
 mod reach;

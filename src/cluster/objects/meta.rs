@@ -51,6 +51,7 @@ struct Slim<L> {
     resource_version: Option<String>,
     uid: Option<String>,
     creation_timestamp: Option<String>,
+    deletion_timestamp: Option<String>,
     labels: Kept<L>,
     annotations: Kept<KnownAnnotations>,
 }
@@ -64,6 +65,7 @@ impl<L> Default for Slim<L> {
             resource_version: None,
             uid: None,
             creation_timestamp: None,
+            deletion_timestamp: None,
             labels: Kept::default(),
             annotations: Kept::default(),
         }
@@ -77,16 +79,18 @@ impl<L> From<Slim<L>> for ObjectMeta {
             namespace: slim.namespace,
             resource_version: slim.resource_version,
             uid: slim.uid,
-            // An odd timestamp counts as none: it orders Services, it is not worth a refusal.
-            creation_timestamp: slim
-                .creation_timestamp
-                .and_then(|text| text.parse().ok())
-                .map(Time),
+            // An odd timestamp counts as none: these are not worth a refusal.
+            creation_timestamp: time(slim.creation_timestamp),
+            deletion_timestamp: time(slim.deletion_timestamp),
             labels: slim.labels.into_option(),
             annotations: slim.annotations.into_option(),
             ..Self::default()
         }
     }
+}
+
+fn time(text: Option<String>) -> Option<Time> {
+    text.and_then(|text| text.parse().ok()).map(Time)
 }
 
 /// Says which keys of a map are kept.

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::Leaving;
 
 fn observe<T: Track>(track: &mut T, event: watcher::Event<Value>) -> Vec<Event>
 where
@@ -96,6 +97,54 @@ fn a_node_is_told_when_something_that_counts_changed() {
         observe(&mut track, watcher::Event::InitDone),
         [Event::NodeDeleted, Event::Listed(Kind::Node)]
     );
+}
+
+/// One that was never there is told of like one that is gone.
+#[test]
+fn a_node_that_is_not_in_the_list_is_missing() {
+    let mut track = ThisNode::default();
+    observe(&mut track, watcher::Event::Init);
+    assert_eq!(
+        observe(&mut track, watcher::Event::InitDone),
+        [Event::NodeDeleted, Event::Listed(Kind::Node)]
+    );
+}
+
+/// 49, 50: taints and the time of deletion decide, and other taints do not.
+#[test]
+fn a_node_says_that_it_is_about_to_go() {
+    let mut track = ThisNode::default();
+    let mut index = crate::cluster::Index::new("n1");
+    let taint = |key: &str| json!({"taints": [{"key": key, "effect": "NoSchedule"}]});
+    for (deleted, spec, wanted) in [
+        (Value::Null, json!({}), None),
+        (
+            Value::Null,
+            taint("ToBeDeletedByClusterAutoscaler"),
+            Some(Leaving::Tainted),
+        ),
+        (Value::Null, taint("node.kubernetes.io/unreachable"), None),
+        (Value::Null, json!({"taints": null}), None),
+        (
+            json!("2024-05-01T12:00:00Z"),
+            json!({}),
+            Some(Leaving::BeingDeleted),
+        ),
+        (Value::Null, Value::Null, None),
+    ] {
+        let node = json!({"metadata": {"name": "n1", "deletionTimestamp": deleted}, "spec": spec});
+        for event in observe(&mut track, watcher::Event::Apply(node)) {
+            index.apply(event);
+        }
+        assert_eq!(index.node().leaving, wanted, "{deleted} {spec}");
+    }
+    for event in observe(
+        &mut track,
+        watcher::Event::Delete(json!({"metadata": {"name": "n1"}})),
+    ) {
+        index.apply(event);
+    }
+    assert_eq!(index.node().leaving, Some(Leaving::Missing));
 }
 
 #[test]

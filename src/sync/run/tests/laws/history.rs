@@ -340,6 +340,7 @@ fn node() -> impl Strategy<Value = NodeInfo> {
                 .map(|addr| (Family::of(*addr), *addr))
                 .collect(),
             addresses: addresses.into_iter().collect(),
+            leaving: None,
         }
     })
 }
