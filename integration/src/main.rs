@@ -39,10 +39,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Boot a guest and run scenarios in it, all of them if none is named
+    /// Boot guests and run scenarios in them, all of them if none is named
     Run {
         #[arg(long, value_enum, default_value_t = Kernel::Uml)]
         kernel: Kernel,
+        /// How many guests share the scenarios, side by side
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+        guests: u8,
         names: Vec<String>,
     },
     /// Boot a guest and run one command in it
@@ -72,6 +75,9 @@ enum Command {
         /// Who signed its certificate
         #[arg(long)]
         authority: PathBuf,
+        /// Where a guest takes the scenario that it runs
+        #[arg(long)]
+        queue: PathBuf,
         names: Vec<String>,
     },
     /// Inside a guest: the demo
@@ -84,9 +90,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run { kernel, names } => {
-            scenarios::known(&names).and_then(|()| host::run(kernel, &names))
-        }
+        Command::Run {
+            kernel,
+            guests,
+            names,
+        } => scenarios::known(&names).and_then(|()| host::run(kernel, usize::from(guests), &names)),
         Command::Exec { kernel, command } => host::exec(kernel, &command),
         Command::Demo => host::demo(),
         Command::List => {
@@ -101,13 +109,14 @@ fn main() -> ExitCode {
             agent,
             api,
             authority,
+            queue,
             names,
         } => {
             let api = ApiServer {
                 url: api,
                 authority,
             };
-            scenarios::run(agent, api, &names)
+            scenarios::run(agent, api, &queue, &names)
         }
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };

@@ -24,7 +24,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// The subject of a story's own proof.
+    /// The subject of a story's own proof, which is the last that is heard of it.
     pub const STORY: &str = "story";
 
     /// Prints the line that [`Proof::parse`] reads.
@@ -82,6 +82,15 @@ impl Verdict {
         format!("{VERDICT} {} passed, {} failed", self.passed, self.failed)
     }
 
+    /// The number that passed; an error if anything failed, or nothing was done.
+    pub fn demand(self) -> Result<usize> {
+        let Self { passed, failed } = self;
+        if failed > 0 || passed == 0 {
+            bail!("{passed} passed, {failed} failed");
+        }
+        Ok(passed)
+    }
+
     /// Nothing for a line that is no verdict; an error for one that is broken.
     pub fn parse(line: &str) -> Result<Option<Self>> {
         let Some(verdict) = line.trim().strip_prefix(VERDICT) else {
@@ -109,6 +118,15 @@ mod tests {
             failed: 1,
         };
         assert_eq!(Verdict::parse(&verdict.line()).ok(), Some(Some(verdict)));
+    }
+
+    #[test]
+    fn nothing_done_is_no_success() {
+        let demand = |passed, failed| Verdict { passed, failed }.demand().ok();
+        assert_eq!(
+            [demand(0, 0), demand(3, 1), demand(3, 0)],
+            [None, None, Some(3)]
+        );
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Reads a guest's console to its end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::console::Console;
 use super::control_plane::ControlPlane;
 use super::guest::Guest;
 use super::signals::Signals;
@@ -21,6 +22,7 @@ pub struct DiedBooting;
 /// Who listens to a guest.
 #[derive(Default)]
 pub struct Listener<'a> {
+    pub console: Console,
     /// Obeys what the guest asks of the host.
     pub control_plane: Option<&'a mut ControlPlane>,
     /// What the guest has proved.
@@ -28,13 +30,13 @@ pub struct Listener<'a> {
 }
 
 /// Prints the console until the guest is off, obeys what it asks of the host, and demands exactly
-/// one verdict without a failure. Gives the number that passed.
+/// one verdict.
 pub fn follow(
     mut guest: Guest,
     listener: &mut Listener<'_>,
     signals: &Signals,
     limit: Duration,
-) -> Result<usize> {
+) -> Result<Verdict> {
     let lines = lines_of(guest.console().context("the guest has no console")?);
     let mut verdicts = Vec::new();
     let (mut booted, mut met_breakpoint) = (false, false);
@@ -47,6 +49,9 @@ pub fn follow(
                 if let Some(verdict) = Verdict::parse(&line)? {
                     verdicts.push(verdict);
                 } else if let Some(proof) = Proof::parse(&line)? {
+                    if proof.subject == Proof::STORY {
+                        listener.console.story_ended();
+                    }
                     listener.proofs.push(proof);
                 } else if let Some(request) = line.trim().strip_prefix(REQUEST) {
                     let plane = listener.control_plane.as_deref_mut();
@@ -57,8 +62,7 @@ pub fn follow(
                     booted = true;
                 } else if !BOOT_NOISE.iter().any(|noise| line.contains(noise)) {
                     met_breakpoint |= !booted && line.contains("Oops: int3");
-                    println!("{line}");
-                    std::io::stdout().flush()?;
+                    listener.console.say(&line);
                 }
             }
         }
@@ -71,10 +75,7 @@ pub fn follow(
     match verdicts[..] {
         [] if met_breakpoint => Err(DiedBooting.into()),
         [] => bail!("the guest gave no verdict: it did not boot, or it died"),
-        [Verdict { passed, failed }] if failed > 0 || passed == 0 => {
-            bail!("{passed} passed, {failed} failed")
-        }
-        [Verdict { passed, .. }] => Ok(passed),
+        [verdict] => Ok(verdict),
         _ => bail!("the guest gave {} verdicts", verdicts.len()),
     }
 }
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     /// What comes of a guest whose console says this.
-    fn outcome(console: &str) -> Result<usize> {
+    fn outcome(console: &str) -> Result<Verdict> {
         let mut echo = Command::new("printf");
         echo.args(["%s", console]).stdout(Stdio::piped());
         let guest = Guest::playing(echo.spawn()?);
@@ -133,12 +134,19 @@ mod tests {
 
     #[test]
     fn only_a_breakpoint_before_the_start_is_the_emulators_fault() {
-        let faulty = |console| outcome(console).unwrap_err().is::<DiedBooting>();
+        let faulty = |console| outcome(console).is_err_and(|error| error.is::<DiedBooting>());
         assert!(faulty("[    1.655102] Oops: int3: 0000 [#1] PREEMPT SMP\n"));
         assert!(!faulty("LAB BOOTED\nOops: int3: 0000\n"));
         assert!(!faulty("Kernel panic - not syncing: no init found\n"));
-        assert!(!faulty("LAB BOOTED\nLAB VERDICT: 1 passed, 1 failed\n"));
-        let good = outcome("LAB BOOTED\nLAB VERDICT: 2 passed, 0 failed\n");
-        assert_eq!(good.ok(), Some(2));
+        assert!(!faulty("LAB BOOTED\n"));
+        let good = outcome("LAB BOOTED\nLAB VERDICT: 2 passed, 1 failed\n");
+        let verdict = Verdict {
+            passed: 2,
+            failed: 1,
+        };
+        assert_eq!(good.ok(), Some(verdict));
+        assert!(
+            outcome("LAB VERDICT: 1 passed, 0 failed\nLAB VERDICT: 1 passed, 0 failed\n").is_err()
+        );
     }
 }

@@ -67,7 +67,8 @@ impl Drop for Guest {
     }
 }
 
-/// Process 1 of the guest. What a guest writes goes to memory, never to the host's disk.
+/// Process 1 of the guest. What a guest writes goes to memory, never to the host's disk, but for the names of
+/// the stories that it takes.
 fn init_script(interface: &str, before: &str, modules: &[&str], command: &str) -> String {
     let modules = modules.join(" ");
     format!(

@@ -1,6 +1,7 @@
 //! The host's side: a network namespace with a tap device, the API server in it, a guest at the
-//! other end. Everything is taken down whatever happens.
+//! other end; or several of them side by side. Everything is taken down whatever happens.
 
+mod console;
 mod control_plane;
 mod follow;
 mod guest;
@@ -8,6 +9,7 @@ mod native;
 mod network;
 mod qemu;
 mod record;
+mod share;
 mod signals;
 mod uml;
 
@@ -20,11 +22,12 @@ use clap::ValueEnum;
 use crate::conformance::report::{Column, Story, render};
 use crate::protocol::Verdict;
 use crate::scenarios::ALL;
-use control_plane::ControlPlane;
 use follow::{DiedBooting, Listener, follow};
 use guest::{Guest, NODE_MODULES};
 use network::LabNetwork;
 use signals::Signals;
+
+pub use share::run;
 
 /// The kernels that scenarios run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,55 +77,17 @@ pub fn conformance() -> Result<String> {
     Ok(render(&columns?, &stories))
 }
 
-/// Runs scenarios in a guest.
-pub fn run(kernel: Kernel, names: &[String]) -> Result<()> {
-    let signals = Signals::watch()?;
-    let work = Work::new()?;
-    let network = LabNetwork::new()?;
-    let mut control_plane = ControlPlane::start(&network, &work.path)?;
-    let command = format!(
-        "{} guest --agent {} --api https://{}:6443 --authority {} {}",
-        this_program()?.display(),
-        sibling("ipvs-agent")?.display(),
-        network::HOST_ADDRESS,
-        control_plane.authority().display(),
-        names.join(" ")
-    );
-    let boot = || Guest::boot(kernel, &network, &work.path, &NODE_MODULES, &command);
-    let mut listener = Listener {
-        control_plane: Some(&mut control_plane),
-        ..Listener::default()
-    };
-    let result = boot_and_follow(boot, &mut listener, &signals, limit(names));
-    // What failed counts too.
-    record::keep(kernel, listener.proofs)?;
-    let passed = result?;
-    println!("{passed} passed, 0 failed");
-    Ok(())
-}
-
-/// What runs only when named may be long.
-fn limit(names: &[String]) -> Duration {
-    let mut named = ALL
-        .iter()
-        .filter(|story| names.iter().any(|name| name == story.name));
-    if named.any(|story| story.on_demand) {
-        LONG_LIMIT
-    } else {
-        RUN_LIMIT
-    }
-}
-
 /// Runs one command in a guest.
 pub fn exec(kernel: Kernel, command: &[String]) -> Result<()> {
     let signals = Signals::watch()?;
     let work = Work::new()?;
-    let network = LabNetwork::new()?;
+    let network = LabNetwork::new(1)?;
     let [good, bad] = [(1, 0), (0, 1)].map(|(passed, failed)| Verdict { passed, failed }.line());
     let command = format!("{} && echo '{good}' || echo '{bad}'", command.join(" "));
     // The rest comes by the kernel's own autoloading, and goes again if the command wants that.
     let boot = || Guest::boot(kernel, &network, &work.path, &["dummy"], &command);
-    let passed = boot_and_follow(boot, &mut Listener::default(), &signals, RUN_LIMIT)?;
+    let verdict = boot_and_follow(boot, &mut Listener::default(), &signals, RUN_LIMIT)?;
+    let passed = verdict.demand()?;
     println!("{passed} passed, 0 failed");
     Ok(())
 }
@@ -134,14 +99,16 @@ pub fn demo() -> Result<()> {
     if native::has_ipvs() {
         println!("this kernel has ip_vs: the demo runs in network namespaces of its own");
         let guest = native::start(&lab, &agent)?;
-        return follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT).map(|_| ());
+        let verdict = follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT)?;
+        return verdict.demand().map(|_| ());
     }
     let work = Work::new()?;
-    let network = LabNetwork::new()?;
+    let network = LabNetwork::new(1)?;
     let command = format!("{} guest-demo --agent {}", lab.display(), agent.display());
     println!("this kernel has no ip_vs: booting one that has (User-Mode Linux) …");
     let guest = Guest::boot(Kernel::Uml, &network, &work.path, &NODE_MODULES, &command)?;
-    follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT).map(|_| ())
+    let verdict = follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT)?;
+    verdict.demand().map(|_| ())
 }
 
 /// Boots once more where the emulator failed, and not what runs in it.
@@ -150,10 +117,12 @@ fn boot_and_follow(
     listener: &mut Listener<'_>,
     signals: &Signals,
     limit: Duration,
-) -> Result<usize> {
+) -> Result<Verdict> {
     for _ in 1..BOOTS {
         match follow(boot()?, listener, signals, limit) {
-            Err(error) if error.is::<DiedBooting>() => println!("{error}; booting once more"),
+            Err(error) if error.is::<DiedBooting>() => {
+                listener.console.say(&format!("{error}; booting once more"));
+            }
             result => return result,
         }
     }
@@ -229,5 +198,4 @@ fn exists(path: &Path) -> Result<()> {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const RUN_LIMIT: Duration = Duration::from_secs(1500);
-const LONG_LIMIT: Duration = Duration::from_secs(5400);
 const DEMO_LIMIT: Duration = Duration::from_secs(180);

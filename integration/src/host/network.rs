@@ -17,9 +17,10 @@ pub struct LabNetwork {
 }
 
 impl LabNetwork {
-    pub fn new() -> Result<Self> {
+    /// That of one of this process' guests.
+    pub fn new(guest: usize) -> Result<Self> {
         let network = Self {
-            namespace: format!("ipvs-lab-{}", std::process::id()),
+            namespace: format!("ipvs-lab-{}-{guest}", std::process::id()),
         };
         let n = network.namespace.as_str();
         tool("ip", &["netns", "add", n])?;

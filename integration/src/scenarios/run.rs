@@ -1,33 +1,32 @@
-//! Inside the guest: one story after another, and the verdict.
+//! Inside the guest: one story after another that no guest has taken, and the verdict.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::{ALL, Lab, Scenario};
+use super::{ALL, Lab};
 use crate::guest::cluster::ApiServer;
 use crate::protocol::{Proof, Verdict};
 
-/// Runs the stories that are named, or all but those on demand.
-pub fn run(agent: PathBuf, api: ApiServer, names: &[String]) -> Result<()> {
+/// Runs those of the named stories that are still in the queue.
+pub fn run(agent: PathBuf, api: ApiServer, queue: &Path, names: &[String]) -> Result<()> {
     let mut lab = Lab::new(agent, api)?;
     let mut verdict = Verdict {
         passed: 0,
         failed: 0,
     };
-    for scenario in ALL.iter().filter(|scenario| is_wanted(scenario, names)) {
+    let is_named = |name: &str| names.iter().any(|named| named == name);
+    for scenario in ALL.iter().filter(|scenario| is_named(scenario.name)) {
+        if !take(queue, scenario.name)? {
+            continue;
+        }
         let begun = Instant::now();
         let result = lab
             .prepare(scenario)
             .and_then(|()| (scenario.run)(&mut lab));
-        Proof {
-            story: scenario.name.to_owned(),
-            subject: Proof::STORY.to_owned(),
-            passed: usize::from(result.is_ok()),
-            of: 1,
-        }
-        .announce();
+        let passed = usize::from(result.is_ok());
         let seconds = begun.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
@@ -43,16 +42,25 @@ pub fn run(agent: PathBuf, api: ApiServer, names: &[String]) -> Result<()> {
                 lab.diagnose();
             }
         }
+        Proof {
+            story: scenario.name.to_owned(),
+            subject: Proof::STORY.to_owned(),
+            passed,
+            of: 1,
+        }
+        .announce();
         lab.tidy();
     }
     verdict.announce();
     Ok(())
 }
 
-fn is_wanted(scenario: &Scenario, names: &[String]) -> bool {
-    if names.is_empty() {
-        !scenario.on_demand
-    } else {
-        names.iter().any(|name| name == scenario.name)
+/// Whether this guest is the first to take a story. A directory is made once, whichever guests try: a file
+/// would not do, for User-Mode Linux does not ask its host to make it exclusively.
+fn take(queue: &Path, story: &str) -> Result<bool> {
+    match std::fs::create_dir(queue.join(story)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot take {story}")),
     }
 }

@@ -1,0 +1,218 @@
+//! Stories shared among guests that run side by side. Each guest has a network and a control plane of its
+//! own and takes the next story that none has taken: by making a directory of its name, which on the one
+//! file system that all of them see succeeds once.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::console::Console;
+use super::control_plane::ControlPlane;
+use super::follow::Listener;
+use super::guest::{Guest, NODE_MODULES};
+use super::network::{self, LabNetwork};
+use super::signals::Signals;
+use super::{Kernel, Work, boot_and_follow, record, sibling, this_program};
+use crate::protocol::{Proof, Verdict};
+use crate::scenarios::{ALL, Scenario};
+
+/// Runs the stories that are named, or all but those on demand, in so many guests.
+pub fn run(kernel: Kernel, guests: usize, names: &[String]) -> Result<()> {
+    let signals = Signals::watch()?;
+    let work = Work::new()?;
+    let stories: Vec<&Scenario> = ALL.iter().filter(|story| is_wanted(story, names)).collect();
+    let shared = Shared {
+        kernel,
+        queue: work.path.join("taken"),
+        names: stories.iter().map(|story| story.name).collect(),
+        signals: &signals,
+        limit: limit(&stories),
+    };
+    fs::create_dir_all(&shared.queue)?;
+    let guests = guests.clamp(1, stories.len().max(1));
+    let ends: Vec<End> = std::thread::scope(|scope| {
+        let shared = &shared;
+        let work = &work.path;
+        let threads: Vec<_> = (1..=guests)
+            .map(|number| {
+                let console = if guests > 1 {
+                    Console::held()
+                } else {
+                    Console::live()
+                };
+                scope.spawn(move || shared.guest(number, &work.join(number.to_string()), console))
+            })
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, End>| {
+            thread.join().unwrap_or_else(|_| End {
+                proofs: Vec::new(),
+                verdict: Err(anyhow!("its thread panicked")),
+            })
+        };
+        threads.into_iter().map(join).collect()
+    });
+    let (mut proofs, mut deaths) = (Vec::new(), Vec::new());
+    for (number, end) in (1..).zip(ends) {
+        proofs.extend(end.proofs);
+        if let Err(error) = end.verdict {
+            deaths.push(format!("guest {number}: {error:#}"));
+        }
+    }
+    let tally = tally(&shared.names, &proofs, deaths.len());
+    // What failed counts too.
+    record::keep(kernel, proofs)?;
+    signals.check()?;
+    for death in deaths {
+        eprintln!("{death}");
+    }
+    if !tally.unfinished.is_empty() {
+        eprintln!("no guest ended: {}", tally.unfinished.join(", "));
+    }
+    let Verdict { passed, failed } = tally.verdict;
+    if failed > 0 || passed == 0 {
+        bail!("{passed} passed, {failed} failed");
+    }
+    println!("{passed} passed, 0 failed");
+    Ok(())
+}
+
+/// What the guests of one run have in common.
+struct Shared<'a> {
+    kernel: Kernel,
+    /// Where a guest makes a directory for the story that it takes.
+    queue: PathBuf,
+    names: Vec<&'static str>,
+    signals: &'a Signals,
+    limit: Duration,
+}
+
+/// How a guest ended.
+struct End {
+    proofs: Vec<Proof>,
+    verdict: Result<Verdict>,
+}
+
+impl Shared<'_> {
+    /// One guest from its boot to its end, in a directory of its own.
+    fn guest(&self, number: usize, work: &Path, console: Console) -> End {
+        let mut proofs = Vec::new();
+        let verdict = self.follow(number, work, console, &mut proofs);
+        End { proofs, verdict }
+    }
+
+    fn follow(
+        &self,
+        number: usize,
+        work: &Path,
+        console: Console,
+        proofs: &mut Vec<Proof>,
+    ) -> Result<Verdict> {
+        fs::create_dir_all(work)?;
+        let network = LabNetwork::new(number)?;
+        let mut control_plane = ControlPlane::start(&network, work)?;
+        let command = format!(
+            "{} guest --agent {} --api https://{}:6443 --authority {} --queue {} {}",
+            this_program()?.display(),
+            sibling("ipvs-agent")?.display(),
+            network::HOST_ADDRESS,
+            control_plane.authority().display(),
+            self.queue.display(),
+            self.names.join(" ")
+        );
+        let boot = || Guest::boot(self.kernel, &network, work, &NODE_MODULES, &command);
+        let mut listener = Listener {
+            console,
+            control_plane: Some(&mut control_plane),
+            proofs: Vec::new(),
+        };
+        let verdict = boot_and_follow(boot, &mut listener, self.signals, self.limit);
+        proofs.append(&mut listener.proofs);
+        verdict.context("it did not end its stories")
+    }
+}
+
+fn is_wanted(scenario: &Scenario, names: &[String]) -> bool {
+    if names.is_empty() {
+        !scenario.on_demand
+    } else {
+        names.iter().any(|name| name == scenario.name)
+    }
+}
+
+/// What runs only when named may be long.
+fn limit(stories: &[&Scenario]) -> Duration {
+    if stories.iter().any(|story| story.on_demand) {
+        LONG_LIMIT
+    } else {
+        super::RUN_LIMIT
+    }
+}
+
+/// What all guests together came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Tally<'a> {
+    verdict: Verdict,
+    /// Stories of which no guest told the end.
+    unfinished: Vec<&'a str>,
+}
+
+/// A story counts by its own proof. One without is a failure, and so is a guest that died after its last.
+fn tally<'a>(names: &[&'a str], proofs: &[Proof], deaths: usize) -> Tally<'a> {
+    let of_stories = || proofs.iter().filter(|proof| proof.subject == Proof::STORY);
+    let ended: BTreeSet<&str> = of_stories().map(|proof| proof.story.as_str()).collect();
+    let unfinished: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !ended.contains(name))
+        .collect();
+    let passed = of_stories()
+        .filter(|proof| proof.passed == proof.of)
+        .count();
+    let failed = of_stories().count() - passed + unfinished.len();
+    let failed = if failed == 0 { deaths } else { failed };
+    Tally {
+        verdict: Verdict { passed, failed },
+        unfinished,
+    }
+}
+
+const LONG_LIMIT: Duration = Duration::from_secs(5400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn story(name: &str, passed: usize) -> Proof {
+        Proof {
+            story: name.to_owned(),
+            subject: Proof::STORY.to_owned(),
+            passed,
+            of: 1,
+        }
+    }
+
+    fn verdict(names: &[&str], proofs: &[Proof], deaths: usize) -> (usize, usize) {
+        let Verdict { passed, failed } = tally(names, proofs, deaths).verdict;
+        (passed, failed)
+    }
+
+    #[test]
+    fn what_no_guest_ended_is_named_and_has_failed() {
+        let proofs = [story("a", 1), story("b", 0)];
+        let tally = tally(&["a", "b", "c", "d"], &proofs, 1);
+        assert_eq!(tally.unfinished, ["c", "d"]);
+        let Verdict { passed, failed } = tally.verdict;
+        assert_eq!((passed, failed), (1, 3));
+    }
+
+    #[test]
+    fn cells_are_no_stories_and_a_late_death_is_a_failure() {
+        let mut cells = story("a", 0);
+        cells.subject = "1 Local Served".to_owned();
+        assert_eq!(verdict(&["a"], &[cells, story("a", 1)], 0), (1, 0));
+        assert_eq!(verdict(&["a"], &[story("a", 1)], 1), (1, 1));
+    }
+}
