@@ -8,6 +8,7 @@ use anyhow::bail;
 
 use crate::cli::KernelArgs;
 use crate::dataplane::ipvs::Settings;
+use crate::dataplane::policy::PolicySettings;
 
 /// An error of opening IPVS, with what to do about it.
 fn explain_ipvs(error: ipvs_sys::Error) -> anyhow::Error {
@@ -45,7 +46,10 @@ fn settings(kernel: &KernelArgs) -> anyhow::Result<Settings> {
     Ok(Settings {
         near_marks: kernel.near_marks,
         route_mark: kernel.route_mark,
-        masquerade_mark: kernel.masquerade_mark,
+        policy: PolicySettings {
+            masquerade_mark: kernel.masquerade_mark,
+            ..PolicySettings::default()
+        },
         route_table: kernel.route_table,
         rule_priority: kernel.rule_priority,
         ..Settings::default()

@@ -16,8 +16,10 @@ use tracing::info;
 use super::{explain_ipvs, settings};
 use crate::cli::{DetectLocalMode, RunArgs, ServiceArgs, SourceArgs};
 use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
-use crate::dataplane::ipvs::settings::{DetectLocal, TcpTimeout, TimeoutSettings};
+use crate::dataplane::ipvs::settings::{TcpTimeout, TimeoutSettings};
 use crate::dataplane::ipvs::{IpvsDataplane, Settings};
+use crate::dataplane::policy::PolicySettings;
+use crate::dataplane::policy::settings::DetectLocal;
 use crate::events;
 use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
@@ -181,8 +183,11 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<Settings>> {
             external_ip_cidrs: services.external_ip_cidr.clone(),
         },
         settings: Settings {
-            detect_local: detect_local(services),
-            masquerade_all: services.masquerade_all,
+            policy: PolicySettings {
+                masquerade_mark: args.kernel.masquerade_mark,
+                detect_local: detect_local(services),
+                masquerade_all: services.masquerade_all,
+            },
             drain_timeout,
             timeouts: timeouts(services)?,
             ..settings(&args.kernel)?

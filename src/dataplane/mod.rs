@@ -8,6 +8,7 @@
 //! The first sync, a change, the audit and `cleanup` are the same `plan` over a different scope.
 
 pub mod ipvs;
+pub mod policy;
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;

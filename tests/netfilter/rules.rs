@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ipvs_agent::dataplane::ClusterNetwork;
-use ipvs_agent::dataplane::ipvs::sets::SetKind;
 use ipvs_agent::dataplane::ipvs::settings::NEAR_MARKS;
 use ipvs_agent::dataplane::ipvs::target::TargetBase;
 use ipvs_agent::dataplane::ipvs::{Settings, rules};
+use ipvs_agent::dataplane::policy::PolicySettings;
+use ipvs_agent::dataplane::policy::sets::SetKind;
 use ipvs_agent::model::Family;
 use ipvs_agent::netfilter::exec::{Error, Iptables};
 use ipvs_agent::netfilter::parse::parse;
@@ -78,7 +79,7 @@ pub fn for_all_tables(test: impl Fn(Tables, &mut Iptables) + Sync) {
             let tables = Tables { variant, family };
             in_namespace(|| {
                 let mut text = String::new();
-                for set in SetKind::ALL {
+                for set in SetKind::IPVS {
                     let kind = match set {
                         SetKind::Hairpin => "hash:ip,port,ip",
                         SetKind::Pods | SetKind::NodePods | SetKind::Marks => "hash:net",
@@ -134,8 +135,11 @@ fn base() -> impl Strategy<Value = TargetBase> {
         TargetBase {
             settings: Settings {
                 route_mark,
-                masquerade_mark,
-                masquerade_all,
+                policy: PolicySettings {
+                    masquerade_mark,
+                    masquerade_all,
+                    ..PolicySettings::default()
+                },
                 near_marks: NEAR_MARKS & !(route_mark | masquerade_mark),
                 ..Settings::default()
             },

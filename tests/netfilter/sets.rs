@@ -157,6 +157,8 @@ fn entry(set_type: SetType, family: Family) -> BoxedStrategy<Entry> {
             .boxed(),
         SetType::HashNet => net.prop_map(Entry::Net).boxed(),
         SetType::BitmapPort => any::<u16>().prop_map(Entry::Port).boxed(),
+        // Rules add to these, and nobody else.
+        SetType::HashIpTimeout => unreachable!(),
     }
 }
 
@@ -316,6 +318,7 @@ fn twenty_thousand_entries_are_all_there_and_all_go() {
                         },
                         SetType::HashNet => Entry::Net(IpNet::from(vip.addr)),
                         SetType::BitmapPort => Entry::Port(u16::try_from(number).unwrap()),
+                        SetType::HashIpTimeout => unreachable!(),
                     })
                     .collect();
                 let mut commands = vec![SetCommand::Create(spec("S", set_type, family))];

@@ -7,7 +7,7 @@
 //!
 //! * `settings` what an operator may choose: mark bits, table, masquerade
 //! * `key`, `marks` by what a virtual server is found; marks for clients on this node
-//! * `sets` the netfilter sets, and which of them a virtual server is in
+//! * `members` what the netfilter sets say of IPVS, beside what `policy` has
 //! * `rules` the constant netfilter rules
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
 //! * `step`, `plan`, `drain`, `ramp` pure: what to do, in which order, when a real server goes, and
@@ -23,11 +23,11 @@ pub mod flows;
 pub mod kernel;
 pub mod key;
 pub mod marks;
+pub mod members;
 pub mod observed;
 pub mod plan;
 pub mod ramp;
 pub mod rules;
-pub mod sets;
 pub mod settings;
 pub mod share;
 pub mod step;

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use ipvs_sys::{Service, Timeouts};
 
 use super::key::ServerKey;
-use super::sets::{Element, Member, SetKind};
 use super::step::Step;
+use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::model::{Family, Moment, Protocol, RealServerKey, Thresholds, VipPort};
 use crate::netfilter::ObservedRules;
 use crate::routing::PolicyRule;
@@ -88,8 +88,9 @@ impl Observed {
     /// where no virtual server is) changes nothing; the audit will tell.
     pub fn record(&mut self, step: &Step, now: Moment) {
         match step {
-            Step::SetSysctl { name, value, .. } => {
-                self.base.sysctls.insert(name, (*value).to_owned());
+            Step::SetSysctl(wanted) => {
+                let value = wanted.value.to_owned();
+                self.base.sysctls.insert(wanted.name, value);
             }
             Step::SetTimeouts(timeouts) => {
                 self.base.timeouts = Some(*timeouts);

@@ -10,12 +10,15 @@ use ipnet::IpNet;
 use super::convert;
 use super::drain::{Fate, fate};
 use super::key::ServerKey;
+use super::members::OfServer;
 use super::observed::Observed;
 use super::ramp::share;
-use super::sets::{Element, Member, SetKind, has_serving};
 use super::step::Step;
 use super::target::{Scope, Target};
 use super::{rules, sysctl, timeouts};
+use crate::dataplane::policy::members::has_serving;
+use crate::dataplane::policy::sets::{Element, Member, SetKind};
+use crate::dataplane::policy::sysctl::plan as plan_sysctls;
 use crate::model::{
     Family, HostPort, Moment, Protocol, RealServer, RealServerKey, RealServers, VipPort,
     VirtualServer,
@@ -102,7 +105,10 @@ fn base(target: &Target, observed: &Observed, steps: &mut Vec<Step>) {
     let have = &observed.base;
     let wanted = target.base.as_ref();
     if wanted.is_some() {
-        steps.extend(sysctl::plan(&have.sysctls, |family| target.serves(family)));
+        let differing = plan_sysctls(sysctl::wanted(), &have.sysctls, |family| {
+            target.serves(family)
+        });
+        steps.extend(differing.map(Step::SetSysctl));
     }
     if let Some((base, now)) = wanted.zip(have.timeouts) {
         let wanted = base.settings.timeouts;
@@ -110,7 +116,7 @@ fn base(target: &Target, observed: &Observed, steps: &mut Vec<Step>) {
     }
     // A kernel without IPv6 has no rules of that family to be observed.
     for (&family, rules) in &have.rules {
-        for set in SetKind::ALL {
+        for set in SetKind::IPVS {
             match (wanted.is_some(), have.sets.contains(&(set, family))) {
                 (true, false) => steps.push(Step::CreateSet { set, family }),
                 (false, true) => steps.push(Step::DestroySet { set, family }),
@@ -139,7 +145,7 @@ fn entries_about(server: ServerKey, target: &Target) -> BTreeSet<Member> {
     match server {
         ServerKey::Tuple(vip) => {
             let element = Element::VipPort(vip);
-            SetKind::ALL.map(|set| Member { set, element }).into()
+            SetKind::IPVS.map(|set| Member { set, element }).into()
         }
         ServerKey::Mark { mark, .. } => {
             let near = target.near(&server).into_iter();

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dataplane::ClusterNetwork;
-use crate::model::Family;
+use crate::dataplane::policy::PolicySettings;
 use crate::routing::PolicyRule;
 
 /// Settings that shape kernel objects. All agents on one node must agree on them.
@@ -11,8 +10,8 @@ use crate::routing::PolicyRule;
 pub struct Settings {
     /// One bit: the packet is to be routed to IPVS. Network plugins own some bits.
     pub route_mark: u32,
-    /// One bit: the connection is to be masqueraded (kube-proxy's default, bit 14).
-    pub masquerade_mark: u32,
+    /// What both dataplanes hold to.
+    pub policy: PolicySettings,
     /// The bits of which marks for clients on this node are made, under a `Local` traffic policy. The
     /// mark is the packet's only one from mangle to IPVS and gone after it.
     pub near_marks: u32,
@@ -20,10 +19,6 @@ pub struct Settings {
     pub route_table: u32,
     /// Priority of the policy rule; before the main table (32766), after `local` (0).
     pub rule_priority: u32,
-    /// How pods of this node are told from others.
-    pub detect_local: DetectLocal,
-    /// Masquerade all traffic to cluster IPs.
-    pub masquerade_all: bool,
     /// How long a real server that is gone may finish its TCP connections.
     pub drain_timeout: Duration,
     pub timeouts: TimeoutSettings,
@@ -52,12 +47,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             route_mark: 1 << 13,
-            masquerade_mark: 1 << 14,
+            policy: PolicySettings::default(),
             near_marks: NEAR_MARKS,
             route_table: 10256,
             rule_priority: 90,
-            detect_local: DetectLocal::Sources,
-            masquerade_all: false,
             drain_timeout: Duration::from_secs(60),
             timeouts: TimeoutSettings::default(),
         }
@@ -68,25 +61,6 @@ impl Default for Settings {
 /// the kubelet's, 16 to 19 Calico's.
 pub const NEAR_MARKS: u32 = 0x7ff0_00ff;
 
-/// How a packet of a pod of this node is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DetectLocal {
-    /// By its source, which lies in a pod CIDR.
-    Sources,
-    /// By the interface that it comes in by; a name that ends in `+` stands for all that begin so.
-    Interface(String),
-}
-
-/// Which traffic to a cluster IP is masqueraded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClusterMasquerade {
-    /// Nothing tells pods from others: only hairpin traffic is.
-    Never,
-    /// All but local pods'.
-    UnlessFromPod,
-    All,
-}
-
 impl Settings {
     /// The rule that leads marked packets to the VIPs' table.
     pub fn policy_rule(&self) -> PolicyRule {
@@ -94,72 +68,6 @@ impl Settings {
             mark: self.route_mark,
             table: self.route_table,
             priority: self.rule_priority,
-        }
-    }
-
-    /// Where masquerading of cluster IP traffic stands for a family.
-    pub fn cluster_masquerade(
-        &self,
-        network: &ClusterNetwork,
-        family: Family,
-    ) -> ClusterMasquerade {
-        if self.masquerade_all {
-            ClusterMasquerade::All
-        } else if matches!(self.detect_local, DetectLocal::Interface(_))
-            || network
-                .pod_cidrs
-                .iter()
-                .any(|cidr| Family::of(cidr.addr()) == family)
-        {
-            ClusterMasquerade::UnlessFromPod
-        } else {
-            ClusterMasquerade::Never
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 93 of `docs/checklist.md`.
-    #[test]
-    fn who_is_masqueraded_on_the_way_to_a_cluster_ip() {
-        use ClusterMasquerade::{All, Never, UnlessFromPod};
-        let interface = DetectLocal::Interface("veth+".to_owned());
-        for (masquerade_all, detect_local, pods, want) in [
-            (
-                false,
-                DetectLocal::Sources,
-                "10.244.0.0/16",
-                [UnlessFromPod, Never],
-            ),
-            (
-                false,
-                DetectLocal::Sources,
-                "fd00:244::/48",
-                [Never, UnlessFromPod],
-            ),
-            (
-                false,
-                interface.clone(),
-                "10.244.0.0/16",
-                [UnlessFromPod; 2],
-            ),
-            (true, DetectLocal::Sources, "10.244.0.0/16", [All; 2]),
-            (true, interface, "10.244.0.0/16", [All; 2]),
-        ] {
-            let settings = Settings {
-                masquerade_all,
-                detect_local,
-                ..Settings::default()
-            };
-            let network = ClusterNetwork {
-                pod_cidrs: [pods.parse().unwrap()].into(),
-                ..ClusterNetwork::default()
-            };
-            let got = Family::ALL.map(|family| settings.cluster_masquerade(&network, family));
-            assert_eq!(got, want, "{settings:?} {pods}");
         }
     }
 }

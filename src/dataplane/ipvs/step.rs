@@ -8,8 +8,11 @@ use ipvs_sys::{Command, Service, Timeouts};
 
 use super::convert;
 use super::key::ServerKey;
-use super::sets::{Member, SetKind};
+use super::members::OfServer;
 use super::share::Share;
+use crate::dataplane::policy::kernel::{SetAct, SetId};
+use crate::dataplane::policy::sets::{Member, SetKind};
+use crate::dataplane::policy::sysctl::Wanted;
 use crate::model::{Family, HostPort, RealServerKey, VipPort};
 use crate::netfilter::ObservedRules;
 use crate::routing::PolicyRule;
@@ -17,11 +20,7 @@ use crate::routing::PolicyRule;
 /// One act. `Display` gives the command that a person would type for it.
 #[derive(Debug, Clone)]
 pub enum Step {
-    SetSysctl {
-        name: &'static str,
-        value: &'static str,
-        reason: &'static str,
-    },
+    SetSysctl(Wanted),
     SetTimeouts(Timeouts),
     CreateSet {
         set: SetKind,
@@ -101,7 +100,7 @@ impl Step {
     /// Where in the order the step stands.
     pub fn phase(&self) -> Phase {
         match self {
-            Self::SetSysctl { .. }
+            Self::SetSysctl(_)
             | Self::SetTimeouts(_)
             | Self::CreateSet { .. }
             | Self::AddPolicyRule { .. } => Phase::Base,
@@ -152,6 +151,17 @@ impl Step {
         }
     }
 
+    /// The change of a set that a step is.
+    pub fn set_act(&self) -> Option<SetAct> {
+        Some(match self {
+            Self::CreateSet { set, family } => SetAct::Create(SetId::Kind(*set, *family)),
+            Self::DestroySet { set, family } => SetAct::Destroy(SetId::Kind(*set, *family)),
+            Self::AddMember(member) => SetAct::Add(*member),
+            Self::DelMember(member) => SetAct::Delete(*member),
+            _ => return None,
+        })
+    }
+
     /// The IPVS command of a step that is one.
     pub fn ipvs_command(&self) -> Option<Command> {
         let key = convert::service_key;
@@ -189,7 +199,7 @@ impl fmt::Display for Step {
         }
         let ip = |family: &Family| if *family == Family::V6 { "ip -6" } else { "ip" };
         match self {
-            Self::SetSysctl { name, value, .. } => write!(f, "sysctl -w {name}={value}"),
+            Self::SetSysctl(wanted) => wanted.fmt(f),
             Self::CreateSet { set, family } => write!(f, "ipset create {}", set.name(*family)),
             Self::DestroySet { set, family } => write!(f, "ipset destroy {}", set.name(*family)),
             Self::WriteRules { family, text, .. } => {

@@ -7,8 +7,10 @@ use ipnet::IpNet;
 
 use super::key::ServerKey;
 use super::marks::Marks;
-use super::sets::{Element, Member, SetKind, memberships, route_of};
+use super::members::{OfServer, memberships, route_of};
 use super::{Observed, Settings};
+use crate::dataplane::policy::members::pods;
+use crate::dataplane::policy::sets::Member;
 use crate::dataplane::{self, ClusterNetwork};
 use crate::model::{Family, VipPort, VirtualServer};
 use crate::resolve::{Change, DesiredState};
@@ -72,23 +74,7 @@ impl Target {
     /// The target of an agent that has no Services yet. VIPs inside a service CIDR share its
     /// route; every other VIP has one of its own.
     pub fn new(settings: Settings, network: ClusterNetwork) -> Self {
-        let pods = [
-            (SetKind::Pods, network.pod_cidrs.clone()),
-            (SetKind::NodePods, network.pods_of_this_node()),
-        ];
-        let pods = pods.into_iter().flat_map(|(set, nets)| {
-            let element = Element::Net;
-            nets.into_iter().map(move |net| {
-                (
-                    Member {
-                        set,
-                        element: element(net),
-                    },
-                    1,
-                )
-            })
-        });
-        let pods = pods.collect();
+        let pods = pods(&network).map(|member| (member, 1)).collect();
         let routes = network.service_cidrs.iter().map(|net| (*net, 1)).collect();
         Self {
             marks: Marks::new(settings.near_marks, settings.route_mark),

@@ -8,10 +8,11 @@ use ipnet::IpNet;
 use ipvs_sys::Service;
 
 use super::kernel::apply::{Outcome, Subsystem, apply_by};
+use super::members::OfServer;
 use super::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
-use super::sets::{Element, Member, SetKind};
 use super::share::Share;
 use super::{IpvsDataplane, Observed, Scope, ServerKey, Settings, Step, Target, convert, sysctl};
+use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
 use crate::model::{Family, HostPort, Moment, NodeNetwork, Protocol, Thresholds, VipPort};
 use crate::netfilter::ObservedRules;
@@ -72,7 +73,7 @@ impl Kernel {
         for family in Family::ALL {
             kernel.base.rules.insert(family, ObservedRules::default());
         }
-        for wanted in sysctl::WANTED {
+        for wanted in sysctl::wanted() {
             kernel.base.sysctls.insert(wanted.name, "0".to_owned());
         }
         kernel
@@ -240,8 +241,9 @@ impl Kernel {
     /// What the kernel says to one step.
     fn act(&mut self, step: &Step) -> Outcome {
         let done = match step {
-            Step::SetSysctl { name, value, .. } => {
-                self.base.sysctls.insert(name, (*value).to_owned());
+            Step::SetSysctl(wanted) => {
+                let value = wanted.value.to_owned();
+                self.base.sysctls.insert(wanted.name, value);
                 true
             }
             Step::CreateSet { set, family } => self.base.sets.insert((*set, *family)),
@@ -254,7 +256,7 @@ impl Kernel {
                 !used && self.base.sets.remove(&(*set, *family))
             }
             Step::WriteRules { family, after, .. } => {
-                let whole = SetKind::ALL
+                let whole = SetKind::IPVS
                     .iter()
                     .all(|set| self.base.sets.contains(&(*set, *family)));
                 if whole {

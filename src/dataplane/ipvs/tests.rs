@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::members::OfServer;
 use super::observed::Observed;
-use super::sets::{Element, Member, SetKind};
 use super::step::Step;
 use super::target::{Scope, Target};
 use super::{ServerKey, Settings, plan::plan};
 use crate::dataplane::ClusterNetwork;
+use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::model::{
     Family, HostPort, Moment, ObjectName, Protocol, RealServer, RealServers, Scheduler,
     ServicePortName, ServiceSpec, Thresholds, Tuning, Unserved, VipKind, VipPort, VirtualServer,

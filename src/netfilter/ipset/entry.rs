@@ -53,6 +53,8 @@ pub enum SetType {
     HashIpPortIp,
     HashIpPortNet,
     HashNet,
+    /// Entries leave by themselves, after the time that the rule which added them gave.
+    HashIpTimeout,
     /// Of no family: one set is for both.
     BitmapPort,
 }
@@ -71,6 +73,7 @@ impl fmt::Display for SetType {
             Self::HashIpPortIp => "hash:ip,port,ip",
             Self::HashIpPortNet => "hash:ip,port,net",
             Self::HashNet => "hash:net",
+            Self::HashIpTimeout => "hash:ip",
             Self::BitmapPort => "bitmap:port",
         })
     }

@@ -65,6 +65,7 @@ fn create(spec: &SetSpec) -> Request {
             ATTR_REVISION,
             match spec.set_type {
                 SetType::BitmapPort => BITMAP_REVISION,
+                SetType::HashIpTimeout => HASH_IP_REVISION,
                 _ => REVISION,
             },
         )
@@ -77,6 +78,9 @@ fn create(spec: &SetSpec) -> Request {
             data.u32_be(ATTR_MAXELEM, spec.max_elements);
             if spec.set_type.carries_marks() {
                 data.u32_be(ATTR_CADT_FLAGS, FLAG_WITH_SKBINFO);
+            }
+            if spec.set_type == SetType::HashIpTimeout {
+                data.u32_be(ATTR_TIMEOUT, DEFAULT_TIMEOUT);
             }
         });
     request
@@ -193,6 +197,8 @@ pub(super) const SUBSYSTEM: u8 = 6;
 const PROTOCOL: u8 = 6;
 /// A revision of all types in use that every kernel since 4.0 has.
 const REVISION: u8 = 5;
+/// Of `hash:ip`.
+const HASH_IP_REVISION: u8 = 4;
 /// Of `bitmap:port`.
 const BITMAP_REVISION: u8 = 3;
 
@@ -219,7 +225,10 @@ const ATTR_CIDR: u16 = 3;
 const ATTR_PORT: u16 = 4;
 const ATTR_PORT_TO: u16 = 5;
 const ATTR_PROTO: u16 = 7;
+const ATTR_TIMEOUT: u16 = 6;
 const ATTR_CADT_FLAGS: u16 = 8;
+/// Seconds, for entries that nobody gave a time: any but 0 makes the set have times at all.
+const DEFAULT_TIMEOUT: u32 = 10_800;
 const ATTR_MAXELEM: u16 = 19;
 const ATTR_IP2: u16 = 20;
 const ATTR_CIDR2: u16 = 21;

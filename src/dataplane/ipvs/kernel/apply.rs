@@ -4,20 +4,18 @@
 //! build on.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::IpvsDataplane;
-use super::observe::set_name;
 use crate::dataplane::ipvs::flows::{self, StaleFlows};
-use crate::dataplane::ipvs::sets::{Element, MAX_ELEMENTS, Member, SetKind, as_address};
-use crate::dataplane::ipvs::{Observed, ServerKey, Step, sysctl};
+use crate::dataplane::ipvs::members::OfServer;
+use crate::dataplane::ipvs::{Observed, ServerKey, Step};
+use crate::dataplane::policy::kernel::{Done, SetAct, change_sets};
+use crate::dataplane::policy::sets::Member;
 use crate::dataplane::{Error, Report, StepError};
 use crate::model::{Family, Moment};
-use crate::netfilter::ipset::{self, Entry, SetCommand, SetSpec};
 
 /// The kernel interface that a step goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +207,7 @@ fn subsystem(step: &Step) -> Subsystem {
         Step::AddRoute(_) => Subsystem::AddRoutes,
         Step::DelRoute(_) => Subsystem::DelRoutes,
         Step::ForgetFlows { .. } => Subsystem::Flows,
-        Step::SetSysctl { .. }
+        Step::SetSysctl(_)
         | Step::WriteRules { .. }
         | Step::AddPolicyRule { .. }
         | Step::DelPolicyRule { .. }
@@ -279,79 +277,15 @@ fn is_done_already(step: &Step, error: &ipvs_sys::Error) -> bool {
 }
 
 fn sets(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
-    let commands: Result<Vec<SetCommand>, Error> = run.iter().map(set_command).collect();
-    let commands = match commands {
-        Ok(commands) => commands,
-        Err(error) => return all_failed(run.len(), "name a set", &error.to_string()),
-    };
-    let mut result = plane.sets.batch(&commands);
-    // nf_tables lets go of a set a moment after the rule that asked it is gone.
-    for _ in 0..DESTROY_TRIES {
-        let in_use = result.as_ref().is_ok_and(|outcomes| {
-            outcomes.iter().zip(run).any(|(outcome, step)| {
-                matches!(step, Step::DestroySet { .. })
-                    && matches!(outcome, ipset::Outcome::Failed(error) if error.is_in_use())
-            })
-        });
-        if !in_use {
-            break;
-        }
-        std::thread::sleep(DESTROY_PAUSE);
-        result = plane.sets.batch(&commands);
-    }
-    match result {
-        Err(error) => all_failed(run.len(), "send ipset commands", &error.to_string()),
-        Ok(outcomes) => outcomes
-            .into_iter()
-            .zip(run)
-            .map(|(outcome, step)| match outcome {
-                ipset::Outcome::Applied => Outcome::Applied,
-                ipset::Outcome::Unknown => Outcome::Unknown,
-                ipset::Outcome::Failed(error) if is_so_already(step, &error) => Outcome::Applied,
-                ipset::Outcome::Failed(error) => Outcome::Failed(Error::new("change a set", error)),
-            })
-            .collect(),
-    }
-}
-
-/// The kernel says EEXIST to a set only if the one that is there is of another kind.
-fn is_so_already(step: &Step, error: &ipset::Error) -> bool {
-    match step {
-        Step::CreateSet { .. } => false,
-        Step::AddMember(_) => error.is_exists(),
-        _ => error.is_not_found(),
-    }
-}
-
-fn set_command(step: &Step) -> Result<SetCommand, Error> {
-    let named = |set: SetKind, family: Family| set_name(&set.name(family));
-    Ok(match step {
-        Step::CreateSet { set, family } => SetCommand::Create(SetSpec {
-            name: named(*set, *family)?,
-            set_type: set.set_type(),
-            family: *family,
-            max_elements: MAX_ELEMENTS,
-        }),
-        Step::DestroySet { set, family } => SetCommand::Destroy(named(*set, *family)?),
-        Step::AddMember(member) => SetCommand::Add(set_name(&member.set_name())?, entry(member)),
-        Step::DelMember(member) => SetCommand::Delete(set_name(&member.set_name())?, entry(member)),
-        other => return Err(Error::new(other.to_string(), "not a step of a set")),
-    })
-}
-
-fn entry(member: &Member) -> Entry {
-    match member.element {
-        Element::VipPort(vip) => Entry::IpPort(vip),
-        Element::Hairpin(vip) => Entry::IpPortIp {
-            vip,
-            source: vip.addr,
-        },
-        Element::Net(net) => Entry::Net(net),
-        Element::Source { vip, net } => Entry::IpPortNet { vip, net },
-        Element::Near { vip, mark } => Entry::IpPortSkbmark { vip, mark },
-        Element::Port { port, .. } => Entry::Port(port),
-        Element::Mark { family, mark } => Entry::Net(as_address(family, mark).into()),
-    }
+    let acts: Vec<SetAct> = run.iter().filter_map(Step::set_act).collect();
+    change_sets(&mut plane.sets, &acts)
+        .into_iter()
+        .map(|done| match done {
+            Done::Applied => Outcome::Applied,
+            Done::Unknown => Outcome::Unknown,
+            Done::Failed(error) => Outcome::Failed(error),
+        })
+        .collect()
 }
 
 fn routes(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> Vec<Outcome> {
@@ -395,9 +329,7 @@ fn forget_flows(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
 
 fn one(plane: &mut IpvsDataplane, step: &Step) -> Outcome {
     match step {
-        Step::SetSysctl { name, value, .. } => {
-            from_result("write a sysctl", fs::write(sysctl::path(name), value))
-        }
+        Step::SetSysctl(wanted) => from_result("write a sysctl", wanted.write()),
         Step::WriteRules { family, text, .. } => from_result(
             "write netfilter rules",
             plane.iptables.restore(*family, text),
@@ -437,6 +369,3 @@ fn all_failed(count: usize, act: &str, error: &str) -> Vec<Outcome> {
 
 /// About a second.
 const MOST_RESCHEDULED: usize = 64;
-/// Two seconds in all.
-const DESTROY_TRIES: u32 = 20;
-const DESTROY_PAUSE: Duration = Duration::from_millis(100);

@@ -6,35 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
 
 use ipvs_sys::procfs::{self, ProcForward, ProcKey};
 use ipvs_sys::{Client, ForwardMethod};
 
 use super::IpvsDataplane;
-use crate::dataplane::Error;
+use crate::dataplane::ipvs::members::OfServer;
 use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
-use crate::dataplane::ipvs::sets::{Element, Member, SetKind, as_mark};
 use crate::dataplane::ipvs::{Observed, Scope, ServerKey, convert, sysctl};
+use crate::dataplane::policy::kernel::{has_ipv6, read_members, read_sets};
+use crate::dataplane::policy::sets::{Element, Member, SetKind};
+use crate::dataplane::{Error, policy};
 use crate::model::{Family, RealServerKey, Thresholds};
-use crate::netfilter::ipset::Entry;
 
 /// Reads everything that is ours. `previous` lends what a kernel cannot tell.
 pub fn observe(plane: &mut IpvsDataplane, previous: Option<&Observed>) -> Result<Observed, Error> {
     let mut observed = Observed::default();
     observed.base = base(plane)?;
-    for &(set, family) in &observed.base.sets.clone() {
-        let name = set.name(family);
-        let entries = plane
-            .sets
-            .entries(&set_name(&name)?)
-            .map_err(|e| Error::new(format!("read the set {name}"), e))?;
-        observed.members.extend(
-            entries
-                .iter()
-                .filter_map(|entry| member(set, family, entry)),
-        );
-    }
+    observed.members = read_members(&mut plane.sets, &observed.base.sets)?;
     let routes = plane
         .routes
         .routes()
@@ -238,21 +227,11 @@ pub fn refresh(plane: &mut IpvsDataplane, observed: &mut Observed) -> Result<Sco
 }
 
 fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
-    let mut base = Base::default();
-    let sets = plane
-        .sets
-        .sets()
-        .map_err(|e| Error::new("list the sets", e))?;
-    // A set of that name and another type is not there for us; to create ours then fails and tells.
-    let names: BTreeSet<(String, String)> = sets
-        .into_iter()
-        .map(|set| (set.name, set.type_name))
-        .collect();
+    let mut base = Base {
+        sets: read_sets(&mut plane.sets, &SetKind::IPVS)?,
+        ..Base::default()
+    };
     for family in Family::ALL {
-        let ours = SetKind::ALL
-            .into_iter()
-            .filter(|set| names.contains(&(set.name(family), set.set_type().to_string())));
-        base.sets.extend(ours.map(|set| (set, family)));
         if family == Family::V6 && !has_ipv6() {
             continue;
         }
@@ -269,53 +248,15 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
             .extend(rules.into_iter().map(|rule| (family, rule)));
         base.families.insert(family);
     }
-    for wanted in sysctl::WANTED {
-        match fs::read_to_string(sysctl::path(wanted.name)) {
-            Ok(value) => {
-                base.sysctls.insert(wanted.name, value.trim().to_owned());
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::new(format!("read {}", wanted.name), error)),
-        }
-    }
+    base.sysctls = policy::sysctl::read(sysctl::wanted())?;
     if let Some(ipvs) = &mut plane.ipvs {
         let timeouts = ipvs.timeouts();
         base.timeouts = Some(timeouts.map_err(|e| Error::new("read the IPVS timeouts", e))?);
     }
     // Absent until conntrack is there.
-    let conntrack = fs::read_to_string(sysctl::path(CONNTRACK_ESTABLISHED)).ok();
+    let conntrack = fs::read_to_string(policy::sysctl::path(CONNTRACK_ESTABLISHED)).ok();
     base.conntrack_established = conntrack.and_then(|value| value.trim().parse().ok());
     Ok(base)
 }
 
 const CONNTRACK_ESTABLISHED: &str = "net.netfilter.nf_conntrack_tcp_timeout_established";
-
-/// A kernel booted with `ipv6.disable=1` has no such file; where `lo` has no IPv6 no route over it
-/// can be added.
-fn has_ipv6() -> bool {
-    let disabled = fs::read_to_string(sysctl::path("net.ipv6.conf.lo.disable_ipv6"));
-    disabled.is_ok_and(|value| value.trim() == "0")
-}
-
-pub(super) fn set_name(name: &str) -> Result<crate::netfilter::ipset::SetName, Error> {
-    name.parse()
-        .map_err(|e| Error::new(format!("name a set {name}"), e))
-}
-
-fn member(set: SetKind, family: Family, entry: &Entry) -> Option<Member> {
-    let element = match *entry {
-        Entry::IpPort(vip) => Element::VipPort(vip),
-        Entry::IpPortIp { vip, source } if source == vip.addr => Element::Hairpin(vip),
-        Entry::Net(net) if set == SetKind::Marks => Element::Mark {
-            family: Family::of(net.addr()),
-            mark: as_mark(net.addr())?,
-        },
-        Entry::Net(net) => Element::Net(net),
-        Entry::Port(port) => Element::Port { family, port },
-        Entry::IpPortNet { vip, net } => Element::Source { vip, net },
-        Entry::IpPortSkbmark { vip, mark } => Element::Near { vip, mark },
-        // Not of our making: every hairpin entry names one address twice.
-        Entry::IpPortIp { .. } => return None,
-    };
-    Some(Member { set, element })
-}

@@ -12,9 +12,10 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel, unbounded_channel};
 
 use super::*;
-use crate::dataplane::ipvs::sets::Member;
+use crate::dataplane::ipvs::members::OfServer;
 use crate::dataplane::ipvs::testing::{Kernel, LACKING, Server};
 use crate::dataplane::ipvs::{Observed, ServerKey, Settings};
+use crate::dataplane::policy::sets::Member;
 use crate::model::{HealthCheck, HealthCheckChange, HostPort, VirtualServer};
 use history::{Happening, Objects, happenings};
 

@@ -1,16 +1,14 @@
 //! The netfilter sets: constant rules ask them, a change of a Service changes only them.
+//!
+//! Both dataplanes share those that say the same to both, by name too: where one follows the other on
+//! a node it finds them as they should be.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::key::ServerKey;
-use crate::model::{
-    Family, Protocol, RealServerKey, RealServers, Thresholds, Unserved, VipKind, VipPort,
-    VirtualServer,
-};
+use crate::model::{Family, VipPort};
 use crate::netfilter::ipset::SetType;
 
 /// Elements that a set may hold; the kernel's default of 65,536 is too few for large clusters.
@@ -53,11 +51,44 @@ pub enum SetKind {
     NearFlows,
     /// Ports at which load balancers ask for the health of Services.
     HealthPorts,
+    /// Tuples whose first packets the iptables dataplane balances. An entry here is what makes a VIP
+    /// live.
+    Balanced,
+    /// Those of them under `externalTrafficPolicy: Local`.
+    Split,
 }
 
 impl SetKind {
-    /// All sets, in the order in which an added virtual server enters them.
-    pub const ALL: [Self; 15] = [
+    /// What both dataplanes ask.
+    pub const SHARED: [Self; 9] = [
+        Self::External,
+        Self::Hairpin,
+        Self::Pods,
+        Self::NodePods,
+        Self::Ranged,
+        Self::Sources,
+        Self::Refused,
+        Self::Dropped,
+        Self::HealthPorts,
+    ];
+
+    /// What the iptables dataplane asks.
+    pub const IPTABLES: [Self; 11] = [
+        Self::External,
+        Self::Hairpin,
+        Self::Pods,
+        Self::NodePods,
+        Self::Ranged,
+        Self::Sources,
+        Self::Refused,
+        Self::Dropped,
+        Self::HealthPorts,
+        Self::Balanced,
+        Self::Split,
+    ];
+
+    /// What the IPVS dataplane asks, in the order in which an added virtual server enters them.
+    pub const IPVS: [Self; 15] = [
         Self::Owned,
         Self::Marks,
         Self::External,
@@ -118,6 +149,8 @@ impl fmt::Display for SetKind {
             Self::Near => "NEAR",
             Self::NearFlows => "NEAR-FLOWS",
             Self::HealthPorts => "HEALTH-PORTS",
+            Self::Balanced => "BALANCED",
+            Self::Split => "SPLIT",
         })
     }
 }
@@ -209,38 +242,6 @@ impl Member {
             }
         }
     }
-
-    /// The virtual server that the entry is about.
-    pub fn server(&self) -> Option<ServerKey> {
-        match self.element {
-            Element::VipPort(vip) | Element::Source { vip, .. } => Some(vip.into()),
-            Element::Near { vip, mark } => Some(ServerKey::Mark {
-                family: vip.family(),
-                mark,
-            }),
-            Element::Mark { family, mark } => Some(ServerKey::Mark { family, mark }),
-            Element::Hairpin(_) | Element::Net(_) | Element::Port { .. } => None,
-        }
-    }
-
-    /// The entry by which a virtual server is known as ours.
-    pub fn ownership(server: ServerKey) -> Self {
-        match server {
-            ServerKey::Tuple(vip) => Self {
-                set: SetKind::Owned,
-                element: Element::VipPort(vip),
-            },
-            ServerKey::Mark { family, mark } => Self {
-                set: SetKind::Marks,
-                element: Element::Mark { family, mark },
-            },
-        }
-    }
-
-    /// Whether it is such an entry.
-    pub fn is_ownership(&self) -> bool {
-        matches!(self.set, SetKind::Owned | SetKind::Marks)
-    }
 }
 
 impl fmt::Display for Member {
@@ -263,94 +264,4 @@ pub fn as_mark(addr: IpAddr) -> Option<u32> {
         IpAddr::V4(v4) => Some(v4.to_bits()),
         IpAddr::V6(v6) => v6.to_bits().try_into().ok(),
     }
-}
-
-/// The memberships that a virtual server asks for. `mark`: by what clients on this node find theirs.
-pub fn memberships(
-    vip: VipPort,
-    server: &VirtualServer,
-    mark: Option<u32>,
-) -> impl Iterator<Item = Member> + '_ {
-    let of_vip = move |set| Member {
-        set,
-        element: Element::VipPort(vip),
-    };
-    let serves = has_serving(&server.real_servers);
-    let near = server.near.as_ref();
-    let mark = mark.filter(|_| near.is_some_and(has_serving));
-    let always_masqueraded = server.kind.is_external() && near.is_none();
-    let unserved = (!serves).then_some(match server.unserved {
-        Unserved::Refuse => SetKind::Refused,
-        Unserved::Drop => SetKind::Dropped,
-    });
-    let local = |servers: &'_ RealServers| {
-        let local = servers.iter().filter(|(_, real)| real.local);
-        local.map(|(key, _)| *key).collect::<BTreeSet<_>>()
-    };
-    let mut hairpins = local(&server.real_servers);
-    hairpins.extend(near.map(local).unwrap_or_default());
-    [
-        // A draining virtual server stays ours by `plan`; where none is, there is nothing to own.
-        serves.then_some(SetKind::Owned),
-        always_masqueraded.then_some(SetKind::External),
-        (serves && server.tuning.thresholds != Thresholds::default()).then_some(SetKind::Limited),
-        (!server.source_ranges.is_empty()).then_some(SetKind::Ranged),
-        unserved,
-        is_live(vip, server.kind, serves || mark.is_some()).then_some(SetKind::Live),
-        (mark.is_some() && vip.protocol == Protocol::Udp).then_some(SetKind::NearFlows),
-    ]
-    .into_iter()
-    .flatten()
-    .map(of_vip)
-    .chain(server.source_ranges.iter().map(move |net| Member {
-        set: SetKind::Sources,
-        element: Element::Source { vip, net: *net },
-    }))
-    .chain(mark.map(|mark| Member {
-        set: SetKind::Near,
-        element: Element::Near { vip, mark },
-    }))
-    .chain(health_port(vip, server))
-    .chain(hairpins.into_iter().map(move |key| Member {
-        set: SetKind::Hairpin,
-        element: hairpin(&key, vip),
-    }))
-}
-
-/// Each virtual server of a Service asks for its port: whoever is the last holds it.
-fn health_port(vip: VipPort, server: &VirtualServer) -> Option<Member> {
-    let port = server.health_check_node_port;
-    (port != 0).then(|| Member {
-        set: SetKind::HealthPorts,
-        element: Element::Port {
-            family: vip.family(),
-            port,
-        },
-    })
-}
-
-/// Whether packets are routed to IPVS. A node's own address is local already. UDP and SCTP that
-/// nothing serves must not become local: the kernel sends no ICMP error from a VIP that no interface
-/// has, so they are turned away on their way through. TCP stays, for the connections that drain; its
-/// resets need no address of the node's.
-fn is_live(vip: VipPort, kind: VipKind, served: bool) -> bool {
-    kind != VipKind::NodePort && (vip.protocol == Protocol::Tcp || served)
-}
-
-/// The route that makes a VIP local once its packets are marked; `None` for a node's own address.
-pub fn route_of(vip: VipPort, server: &VirtualServer) -> Option<IpAddr> {
-    (server.kind != VipKind::NodePort).then_some(vip.addr)
-}
-
-/// Whether anything takes new connections.
-pub fn has_serving(real_servers: &RealServers) -> bool {
-    real_servers.values().any(|real| !real.draining)
-}
-
-fn hairpin(real: &RealServerKey, vip: VipPort) -> Element {
-    Element::Hairpin(VipPort {
-        addr: real.addr,
-        protocol: vip.protocol,
-        port: real.port,
-    })
 }
