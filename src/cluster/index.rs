@@ -113,6 +113,11 @@ impl Index {
             .unwrap_or_default()
     }
 
+    /// One slice, as it was when it last said something else than before.
+    pub fn slice(&self, name: &SliceName) -> Option<&EndpointSlice> {
+        self.slices.get(self.owners.get(name)?)?.get(name)
+    }
+
     pub fn node(&self) -> &NodeInfo {
         &self.node
     }
@@ -131,7 +136,10 @@ impl Index {
             self.slice_deleted(&name);
         }
         let siblings = self.slices.entry(owner.clone()).or_default();
-        if siblings.get(&name) == Some(&slice) {
+        if siblings
+            .get(&name)
+            .is_some_and(|known| known.says_the_same(&slice))
+        {
             return;
         }
         siblings.insert(name.clone(), slice);
@@ -171,6 +179,7 @@ mod tests {
 
     fn slice_of(service: &str) -> EndpointSlice {
         EndpointSlice {
+            triggered: None,
             weight: None,
             service: ObjectName::new("ns", service),
             address_type: Family::V4,

@@ -15,7 +15,9 @@ use serde::Deserialize;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use meta::or_default;
-pub(in crate::cluster) use meta::{HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL};
+pub(in crate::cluster) use meta::{
+    HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL, TRIGGER_TIME,
+};
 
 /// `v1` Service.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
@@ -124,6 +125,28 @@ pub struct EndpointSlice {
     pub endpoints: Vec<Endpoint>,
     /// From the annotation `ipvs-agent.io/weight`: that of its endpoints.
     pub weight: Option<u32>,
+    /// When that happened which the slice was last written for, by the clock of who wrote it
+    /// (`endpoints.kubernetes.io/last-change-trigger-time`). It decides nothing about traffic.
+    pub triggered: Option<SystemTime>,
+}
+
+impl EndpointSlice {
+    /// Whether both mean the same, whenever they were written.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self {
+            service,
+            address_type,
+            ports,
+            endpoints,
+            weight,
+            triggered: _,
+        } = self;
+        *service == other.service
+            && *address_type == other.address_type
+            && *ports == other.ports
+            && *endpoints == other.endpoints
+            && *weight == other.weight
+    }
 }
 
 /// One entry of a slice's `ports`, those without a name or number left out.

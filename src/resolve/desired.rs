@@ -1,8 +1,9 @@
 //! What all Services together ask for. Two that claim one address and port have one winner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Resolved;
+use super::no_local::{NoLocal, lacking};
 use crate::model::{ObjectName, ServiceSpec, VipPort, VirtualServer};
 
 /// Order of precedence between Services that claim one tuple: the oldest, then by uid and name.
@@ -13,6 +14,7 @@ type Precedence = (i64, Box<str>, ObjectName);
 pub struct DesiredState {
     claims: BTreeMap<VipPort, BTreeMap<Precedence, VirtualServer>>,
     services: BTreeMap<ObjectName, (Precedence, Vec<VipPort>)>,
+    no_local: NoLocal,
 }
 
 /// One tuple whose winning virtual server changed.
@@ -44,6 +46,11 @@ impl DesiredState {
         claims.map(|(_, server)| &server.owner.service)
     }
 
+    /// Services that lack endpoints on this node.
+    pub fn no_local(&self) -> &NoLocal {
+        &self.no_local
+    }
+
     /// All tuples with their virtual servers, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&VipPort, &VirtualServer)> {
         self.claims
@@ -71,6 +78,7 @@ impl DesiredState {
         on_change: &mut dyn FnMut(Change<'_>),
     ) -> Vec<LostClaim> {
         let precedence = (spec.created_seconds, spec.uid.clone(), service.clone());
+        self.no_local.replace(service, lacking(spec, &resolved));
         let mut wanted = resolved.virtual_servers;
         let tuples: Vec<VipPort> = wanted.keys().copied().collect();
         let previous = if tuples.is_empty() {
@@ -107,6 +115,7 @@ impl DesiredState {
         let Some((precedence, tuples)) = self.services.remove(service) else {
             return;
         };
+        self.no_local.replace(service, BTreeSet::new());
         for vip in tuples {
             self.swap(vip, &precedence, &precedence, None, on_change);
         }

@@ -8,6 +8,7 @@ pub mod desired;
 pub mod endpoints;
 mod health_check;
 mod merge;
+pub mod no_local;
 pub mod node_addresses;
 mod problems;
 pub mod reserved;

@@ -49,6 +49,7 @@ fn lab() -> Lab {
 impl Lab {
     fn slice(mut self, port: &str, number: u16, endpoints: &[Endpoint]) -> Self {
         self.slices.push(EndpointSlice {
+            triggered: None,
             weight: None,
             service: ObjectName::new("ns", "web"),
             address_type: Family::V4,

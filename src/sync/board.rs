@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -13,9 +13,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::programming::Triggered;
 use crate::cluster::SourceBoard;
 use crate::dataplane::{Counters, Holdings};
 use crate::model::{Leaving, Moment, ObjectName, VipKind, VipPort};
+use crate::resolve::no_local::{Absence, NoLocal};
 
 /// Why a pass ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -95,6 +97,17 @@ struct ByCode {
     code: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByIpFamily {
+    ip_family: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPolicy {
+    traffic_policy: &'static str,
+    ip_family: String,
+}
+
 /// Metrics and health of one agent.
 pub struct Board {
     registry: Registry,
@@ -120,6 +133,10 @@ pub struct Board {
     kubeproxy_duration: Histogram,
     healthz: Family<ByCode, Counter>,
     livez: Family<ByCode, Counter>,
+    programming: Family<ByIpFamily, Histogram>,
+    no_local: Family<ByPolicy, Gauge>,
+    /// Of the agent, by the wall clock.
+    started: SystemTime,
     last_counters: Mutex<Counters>,
     health: Mutex<Health>,
 }
@@ -276,6 +293,19 @@ impl Board {
                 "Answers of /livez, by status",
                 Family::default(),
             ),
+            programming: put(
+                r,
+                "kubeproxy_network_programming_duration_seconds",
+                "Time from a change of endpoints, by the clock of who wrote it, to its being programmed",
+                Family::new_with_constructor(programming_buckets),
+            ),
+            no_local: put(
+                r,
+                "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+                "Services with a Local traffic policy and endpoints on other nodes only",
+                Family::default(),
+            ),
+            started: wall(),
             last_counters: Mutex::default(),
             health: Mutex::default(),
             registry: Registry::default(),
@@ -393,6 +423,33 @@ impl Board {
         });
     }
 
+    /// Changes of endpoints are in the kernel by now, which began at these times.
+    pub fn programmed(&self, changes: &[Triggered], now: SystemTime) {
+        for (family, triggered) in changes {
+            if let Some(latency) = latency(*triggered, self.started, now) {
+                let ip_family = family.to_string();
+                let histogram = self.programming.get_or_create(&ByIpFamily { ip_family });
+                histogram.observe(latency.as_secs_f64());
+            }
+        }
+    }
+
+    /// Services that lack endpoints on this node.
+    pub fn no_local(&self, services: &NoLocal) {
+        for absence in Absence::all() {
+            let gauge = self.no_local.get_or_create(&ByPolicy {
+                traffic_policy: if absence.external {
+                    "external"
+                } else {
+                    "internal"
+                },
+                ip_family: absence.family.to_string(),
+            });
+            let count = services.count(absence);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Whether the node is about to go, as far as is known.
     pub fn node(&self, leaving: Option<Leaving>) {
         lock(&self.health).leaving = leaving;
@@ -443,12 +500,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a metric that is a wall-clock time"
-)]
+/// How long a change took, of those that happened while the agent ran: earlier ones waited for its
+/// start. The clocks of two machines differ; what seems to lie ahead took no time.
+fn latency(triggered: SystemTime, started: SystemTime, now: SystemTime) -> Option<Duration> {
+    (triggered > started).then(|| now.duration_since(triggered).unwrap_or_default())
+}
+
+/// kube-proxy's: a quarter and half a second, then each second up to a minute, and ever coarser.
+fn programming_buckets() -> Histogram {
+    let seconds = (1..60)
+        .chain((60..120).step_by(5))
+        .chain((120..=300).step_by(30));
+    Histogram::new([0.25, 0.5].into_iter().chain(seconds.map(f64::from)))
+}
+
 fn wall_seconds() -> f64 {
-    std::time::SystemTime::now()
+    wall()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
 }
+
+/// What wall clocks show, for metrics that tell of it.
+#[expect(clippy::disallowed_methods, reason = "a metric of wall-clock times")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! * `place` pure: where the node stands, and which of its addresses Services answer on
 //! * `pace` pure: when the audit, a retry or a look at draining real servers is due
 //! * `run` the shell: one thread that owns the engine and the kernel's sockets
+//! * `programming` pure: how long changes of endpoints take
 //! * `board` what the loop tells metrics and health; `outlets` what it hands on to tasks
 
 pub mod board;
@@ -11,6 +12,7 @@ pub mod engine;
 pub mod outlets;
 pub mod pace;
 pub mod place;
+pub mod programming;
 pub mod run;
 
 pub use board::{Board, Pass, Trigger};

@@ -209,6 +209,7 @@ mod tests {
         index.apply(Event::SliceApplied(
             ObjectName::new("default", "kubernetes"),
             Box::new(EndpointSlice {
+                triggered: None,
                 weight: None,
                 service: ObjectName::new("default", "kubernetes"),
                 address_type: Family::V4,

@@ -10,10 +10,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::board::{Board, Pass, Trigger};
+use super::board::{Board, Pass, Trigger, wall};
 use super::engine::{Complaint, Engine};
 use super::outlets::Outlets;
 use super::pace::Pace;
+use super::programming::Programming;
 use crate::cluster::Event;
 use crate::dataplane::{Dataplane, Error, Report, Scope};
 use crate::model::{Moment, Notice, ObjectName, Topic, VipKind, VipPort};
@@ -50,6 +51,8 @@ pub struct Memory {
     shadowed: BTreeMap<VipPort, (ObjectName, VipKind)>,
     /// The node's addresses may be others than when they were last read.
     moved: bool,
+    /// Changes of endpoints that are on their way.
+    programming: Programming,
     /// Where NodePorts answer, as last logged.
     node_ports: Option<BTreeSet<IpAddr>>,
 }
@@ -91,7 +94,11 @@ impl<D: Dataplane> Loop<D> {
                 }
                 Wake::Events(events) => {
                     self.board.events_taken(events.len());
-                    events.into_iter().for_each(|event| self.engine.take(event));
+                    for event in events {
+                        let index = self.engine.index();
+                        self.memory.programming.look_at(&event, index);
+                        self.engine.take(event);
+                    }
                     self.board.node(self.engine.index().node().leaving);
                 }
                 Wake::Addresses => self.memory.moved = true,
@@ -186,6 +193,7 @@ impl<D: Dataplane> Loop<D> {
         }
         let steps = self.engine.plan(&scope, now);
         let pass = self.apply(trigger, resolution.services, steps, begun);
+        self.tell_programmed(&pass);
         // Load balancers come once the kernel is ready for them.
         self.outlets.check_health(resolution.health_checks);
         self.engine.set_started();
@@ -351,6 +359,15 @@ impl<D: Dataplane> Loop<D> {
             );
         }
         pass
+    }
+
+    /// Tells how long the changes took that are in the kernel now, and who lacks endpoints here.
+    fn tell_programmed(&mut self, pass: &Pass) {
+        self.board.no_local(self.engine.desired().no_local());
+        let changes = self.memory.programming.passed(pass);
+        if !changes.is_empty() {
+            self.board.programmed(&changes, wall());
+        }
     }
 
     /// Services whose tuples somebody else's virtual servers hold are told of once each.

@@ -275,6 +275,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sets an annotation of a slice, by its name with the family: `web-ipv4`.
+    pub fn annotate_slice(&self, slice: &str, key: &str, value: &str) -> Result<()> {
+        let patch = json!({ "metadata": { "annotations": { key: value } } });
+        let api = self.api("EndpointSlice");
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        self.runtime.block_on(api.patch(slice, &params, &patch))?;
+        Ok(())
+    }
+
     /// When a Service was made, by the API server's clock, which tells whole seconds.
     pub fn made_at(&self, service: &str) -> Result<String> {
         let services = self.api("Service");

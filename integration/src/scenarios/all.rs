@@ -214,6 +214,11 @@ pub const ALL: &[Scenario] = &[
         events::events,
     ),
     story(
+        "kube-proxy-metrics",
+        "how long endpoints take, and who lacks them here, under kube-proxy's names",
+        operator::kube_proxy_metrics,
+    ),
+    story(
         "apiserver-flag",
         "addresses, token and authority on the command line",
         operator::apiserver_flag,

@@ -10,7 +10,7 @@ use crate::guest::agent::Agent;
 use crate::guest::cluster::State::Ready;
 use crate::guest::http::{self, HEALTH_PORT, METRICS_PORT, Page};
 use crate::guest::probe::Transport::Tcp;
-use crate::guest::topology::{CLIENT, P11, P21, node_v4};
+use crate::guest::topology::{CLIENT, P11, P12, P21, node_v4};
 use crate::guest::wait::eventually;
 use crate::guest::{kernel, sh, sh_in};
 use crate::protocol::TOKEN;
@@ -157,6 +157,59 @@ fn json_log(lab: &mut Lab) -> Result<()> {
         "too little is told: {messages:?}"
     );
     Ok(())
+}
+
+/// Dashboards for kube-proxy find what they look for.
+pub fn kube_proxy_metrics(lab: &mut Lab) -> Result<()> {
+    let local = json!({ "internalTrafficPolicy": "Local" });
+    let vips = lab.cluster.service("web", json!({}), local)?;
+    lab.cluster.endpoints("web", &[(P11, Ready)])?;
+    answered_by("p12", Tcp, at(&vips[0], 80)?, &["p11"])?;
+    let lacking = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+    let internal = format!("{lacking}{{traffic_policy=\"internal\",ip_family=\"IPv4\"}}");
+    let external = format!("{lacking}{{traffic_policy=\"external\",ip_family=\"IPv4\"}}");
+    shows(&[(&internal, 0.0), (&external, 0.0)])?;
+    // One that was written for something of long ago, one for something of now, one for nothing new.
+    let programming = "kubeproxy_network_programming_duration_seconds";
+    let count = format!("{programming}_count{{ip_family=\"IPv4\"}}");
+    let before = http::metrics("n1")?
+        .get(&count)
+        .copied()
+        .unwrap_or_default();
+    let trigger = "endpoints.kubernetes.io/last-change-trigger-time";
+    let (slice, long_ago) = ("web-ipv4", "2001-01-01T00:00:00Z");
+    lab.cluster.annotate_slice(slice, trigger, long_ago)?;
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P12, Ready)])?;
+    answered_by("p12", Tcp, at(&vips[0], 80)?, &["p11", "p12"])?;
+    let now = sh("date -u +%Y-%m-%dT%H:%M:%S.%NZ")?;
+    lab.cluster.annotate_slice(slice, trigger, now.trim())?;
+    lab.cluster.endpoints("web", &[(P21, Ready)])?;
+    shows(&[(&count, before + 1.0), (&internal, 1.0), (&external, 0.0)])?;
+    let metrics = http::metrics("n1")?;
+    let sum = metrics.get(&format!("{programming}_sum{{ip_family=\"IPv4\"}}"));
+    ensure!(
+        sum.is_some_and(|sum| *sum > 0.0),
+        "it took no time: {sum:?}"
+    );
+    lab.cluster.endpoints("web", &[])?;
+    shows(&[(&internal, 0.0)])
+}
+
+/// n1's metrics come to have these values.
+fn shows(wanted: &[(&str, f64)]) -> Result<()> {
+    eventually("the metrics tell it", || {
+        let metrics = http::metrics("n1")?;
+        let wrong = wanted
+            .iter()
+            .find(|(name, value)| metrics.get(*name) != Some(value));
+        Ok(wrong.map_or(Ok(()), |(name, value)| {
+            Err(format!(
+                "{name} is {:?} and not {value}",
+                metrics.get(*name)
+            ))
+        }))
+    })
 }
 
 /// All that the agent needs to know of the API server is on its command line.

@@ -1,6 +1,9 @@
 //! EndpointSlices, and Endpoints objects in the same shape.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
 
 use super::problem::Problems;
 use super::{Converted, object_name};
@@ -55,6 +58,7 @@ pub fn endpoint_slice(
         ports: ports("ports", &object.ports, PortNames::Required, &mut problems),
         endpoints,
         weight: weight(object, &mut problems),
+        triggered: triggered(object),
     };
     problems.with(Some((name, slice)))
 }
@@ -107,6 +111,7 @@ pub fn endpoints(object: &objects::Endpoints) -> Converted<Vec<(SliceName, Endpo
                     ports: ports.clone(),
                     endpoints,
                     weight: None,
+                    triggered: None,
                 };
                 slices.push((SliceName::new(&service.namespace, &name), slice));
             }
@@ -143,6 +148,14 @@ fn weight(object: &objects::EndpointSlice, problems: &mut Problems) -> Option<u3
         problems.refuse(&field, text, "a weight of 1 to 65535");
     }
     weight
+}
+
+/// When the change happened that the slice was last written for. One that does not parse is only a
+/// measurement less.
+fn triggered(object: &objects::EndpointSlice) -> Option<SystemTime> {
+    let annotations = object.metadata.annotations.as_ref()?;
+    let time: Timestamp = annotations.get(objects::TRIGGER_TIME)?.parse().ok()?;
+    Some(time.into())
 }
 
 /// The annotation that gives a slice's endpoints their weight.

@@ -15,8 +15,12 @@ pub(in crate::cluster) const PROXY_NAME_LABEL: &str = "service.kubernetes.io/ser
 /// Label of objects that belong to a headless Service.
 pub(in crate::cluster) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
+/// Annotation of a slice: when that happened which it was last written for.
+pub(in crate::cluster) const TRIGGER_TIME: &str =
+    "endpoints.kubernetes.io/last-change-trigger-time";
+
 /// Prefixes of the annotations that this agent reads.
-const KEPT_ANNOTATIONS: [&str; 2] = ["ipvs-agent.io/", "kube-router.io/"];
+const KEPT_ANNOTATIONS: [&str; 3] = ["ipvs-agent.io/", "kube-router.io/", TRIGGER_TIME];
 
 /// Reads `null` as the default, which `#[serde(default)]` does for absent fields only.
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -45,6 +45,7 @@ fn ready(addr: &str, node: &str) -> Endpoint {
 
 fn slice(port: &str, number: u16, endpoints: &[Endpoint]) -> EndpointSlice {
     EndpointSlice {
+        triggered: None,
         weight: None,
         service: ObjectName::new("ns", "web"),
         address_type: endpoints.first().map_or(Family::V4, |e| Family::of(e.addr)),

@@ -281,3 +281,58 @@ fn source_ranges_limit_the_load_balancers_addresses_of_their_family() {
     assert_eq!(ranges(&["10.0.0.0/8", "0.0.0.0/0"]), [""; 0]);
     assert_eq!(ranges(&[]), [""; 0]);
 }
+
+/// 98: Services that keep to this node's endpoints while all are elsewhere. With none anywhere there is
+/// nothing that the policy could be blamed for.
+#[test]
+fn services_without_local_endpoints_are_counted() {
+    use TrafficPolicy::{Cluster, Local};
+    let here = Endpoint {
+        node_name: Some("n1".into()),
+        ..ready("10.0.0.1")
+    };
+    let there = Endpoint {
+        node_name: Some("n2".into()),
+        ..ready("10.0.0.2")
+    };
+    let mut state = DesiredState::default();
+    let mut counts = |internal, external, endpoints: &[&Endpoint]| {
+        let endpoints: Vec<Endpoint> = endpoints.iter().copied().cloned().collect();
+        let mut lab = lab().slice("http", 8080, &endpoints);
+        lab.spec.service_type = ServiceType::NodePort;
+        lab.spec.ports[0].node_port = 30080;
+        lab.spec.internal_traffic_policy = internal;
+        lab.spec.external_traffic_policy = external;
+        state.replace(&lab.name, &lab.spec, lab.resolve(), &mut |_| {});
+        counted(&state)
+    };
+    assert_eq!(counts(Local, Cluster, &[&here, &there]), [0, 0]);
+    assert_eq!(counts(Local, Cluster, &[&there]), [1, 0]);
+    assert_eq!(counts(Cluster, Local, &[&here, &there]), [0, 0]);
+    assert_eq!(counts(Cluster, Local, &[&there]), [0, 1]);
+    assert_eq!(counts(Local, Local, &[&here]), [0, 0]);
+    assert_eq!(counts(Local, Local, &[&there]), [1, 1]);
+    assert_eq!(counts(Local, Local, &[]), [0, 0]);
+    assert_eq!(counts(Cluster, Cluster, &[&there]), [0, 0]);
+    // One that still serves while it ends is an endpoint like others.
+    let ends = Endpoint {
+        node_name: Some("n1".into()),
+        ..terminating("10.0.0.3")
+    };
+    assert_eq!(counts(Local, Local, &[&ends, &there]), [0, 0]);
+    // They are counted once each, and not when they are gone.
+    assert_eq!(counts(Local, Local, &[&there]), [1, 1]);
+    let name = ObjectName::new("ns", "web");
+    state.remove(&name, &mut |_| {});
+    assert_eq!(counted(&state), [0, 0]);
+}
+
+/// Services that lack local endpoints for internal and for external traffic.
+fn counted(state: &DesiredState) -> [usize; 2] {
+    [false, true].map(|external| {
+        let family = Family::V4;
+        state
+            .no_local()
+            .count(no_local::Absence { external, family })
+    })
+}

@@ -286,6 +286,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
                 ..endpoint
             };
             EndpointSlice {
+                triggered: None,
                 service: service_name(owner),
                 address_type: family,
                 ports: ports.iter().map(port).collect(),

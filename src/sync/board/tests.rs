@@ -1,0 +1,67 @@
+//! Numbers are those of `docs/checklist.md`.
+
+use std::time::UNIX_EPOCH;
+
+use super::*;
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// 83: changes from before the start waited for the agent, not for the kernel.
+#[test]
+fn a_change_before_the_start_is_not_measured() {
+    let started = at(1000);
+    let took = |triggered, now| latency(at(triggered), started, at(now));
+    assert_eq!(took(999, 1005), None);
+    assert_eq!(took(1000, 1005), None);
+    assert_eq!(took(1001, 1005), Some(Duration::from_secs(4)));
+    // Written by a clock that is ahead.
+    assert_eq!(took(1007, 1005), Some(Duration::ZERO));
+}
+
+/// The buckets of kube-proxy's source (`pkg/proxy/metrics`): 0.25 and 0.5, 1 to 59, 60 to 115 by
+/// fives, 120 to 300 by thirties.
+#[test]
+fn programming_is_told_by_family_in_kube_proxys_buckets() {
+    let board = Board::new(SourceBoard::default());
+    // Later than any clock shows that this runs by.
+    let year_2200 = 7_258_118_400;
+    let changes = [
+        (crate::model::Family::V4, at(year_2200)),
+        (crate::model::Family::V4, at(year_2200 + 100)),
+        (crate::model::Family::V6, at(5)),
+    ];
+    board.programmed(&changes, at(year_2200 + 102));
+    let text = board.metrics().unwrap();
+    let name = "kubeproxy_network_programming_duration_seconds";
+    let value = |metric: &str| {
+        let mut lines = text.lines();
+        let found = lines.find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+        found
+            .unwrap_or_else(|| panic!("no {metric} in\n{text}"))
+            .to_owned()
+    };
+    let bucket = |le: &str| value(&format!("{name}_bucket{{le=\"{le}\",ip_family=\"IPv4\"}}"));
+    for (le, count) in [
+        ("0.25", "0"),
+        ("0.5", "0"),
+        ("1.0", "0"),
+        ("2.0", "1"),
+        ("59.0", "1"),
+        ("60.0", "1"),
+        ("100.0", "1"),
+        ("105.0", "2"),
+        ("115.0", "2"),
+        ("120.0", "2"),
+        ("300.0", "2"),
+        ("+Inf", "2"),
+    ] {
+        assert_eq!(bucket(le), count, "{le}");
+    }
+    assert_eq!(value(&format!("{name}_sum{{ip_family=\"IPv4\"}}")), "104.0");
+    let buckets = text
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name}_bucket")));
+    assert_eq!(buckets.count(), 2 + 59 + 12 + 7 + 1);
+}
