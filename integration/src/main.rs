@@ -5,6 +5,7 @@
 //! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
 //! * `scenarios` the stories
 //! * `conformance` what a Service must do for whom, as a table
+//! * `dataplane` by what the agents serve
 //! * `protocol` what host and guest say to each other
 
 #![allow(
@@ -17,6 +18,7 @@
 )]
 
 mod conformance;
+mod dataplane;
 mod guest;
 mod host;
 mod protocol;
@@ -27,8 +29,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use dataplane::{Dataplane, Program};
 use guest::cluster::ApiServer;
-use host::Kernel;
+use host::{Kernel, Platform};
+use scenarios::Lab;
 
 #[derive(Debug, Parser)]
 #[command(about = "Runs ipvs-agent on real kernels with real packets")]
@@ -43,6 +47,9 @@ enum Command {
     Run {
         #[arg(long, value_enum, default_value_t = Kernel::Uml)]
         kernel: Kernel,
+        /// By what the agents serve [default: iptables on this machine's own kernel, else ipvs]
+        #[arg(long, value_enum)]
+        dataplane: Option<Dataplane>,
         /// How many guests share the scenarios, side by side
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
         guests: u8,
@@ -70,6 +77,11 @@ enum Command {
     Guest {
         #[arg(long)]
         agent: PathBuf,
+        #[arg(long, value_enum)]
+        dataplane: Dataplane,
+        /// Leave out what asks over SCTP
+        #[arg(long)]
+        without_sctp: bool,
         #[arg(long)]
         api: String,
         /// Who signed its certificate
@@ -92,9 +104,13 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run {
             kernel,
+            dataplane,
             guests,
             names,
-        } => scenarios::known(&names).and_then(|()| host::run(kernel, usize::from(guests), &names)),
+        } => scenarios::known(&names).and_then(|()| {
+            let platform = Platform::new(kernel, dataplane);
+            host::run(platform, usize::from(guests), &names)
+        }),
         Command::Exec { kernel, command } => host::exec(kernel, &command),
         Command::Demo => host::demo(),
         Command::List => {
@@ -107,6 +123,8 @@ fn main() -> ExitCode {
         Command::Conformance { forget: false } => host::conformance().map(|text| print!("{text}")),
         Command::Guest {
             agent,
+            dataplane,
+            without_sctp,
             api,
             authority,
             queue,
@@ -116,7 +134,12 @@ fn main() -> ExitCode {
                 url: api,
                 authority,
             };
-            scenarios::run(agent, api, &queue, &names)
+            let program = Program {
+                path: agent,
+                dataplane,
+            };
+            Lab::new(program, !without_sctp, api)
+                .and_then(|lab| scenarios::run(lab, &queue, &names))
         }
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };

@@ -21,6 +21,8 @@ pub struct Proof {
     pub subject: String,
     pub passed: usize,
     pub of: usize,
+    /// Trials that this kernel cannot hold, for it has no sockets of SCTP: neither passed nor failed.
+    pub left_out: usize,
 }
 
 impl Proof {
@@ -39,8 +41,13 @@ impl Proof {
             subject,
             passed,
             of,
+            left_out,
         } = self;
-        format!("{PROOF} {story} | {subject} | {passed} of {of}")
+        let left_out = match left_out {
+            0 => String::new(),
+            some => format!(" | {some} left out"),
+        };
+        format!("{PROOF} {story} | {subject} | {passed} of {of}{left_out}")
     }
 
     /// Nothing for a line that is none; an error for one that is broken.
@@ -49,7 +56,12 @@ impl Proof {
             return Ok(None);
         };
         let parts: Vec<&str> = proof.split('|').map(str::trim).collect();
-        let [story, subject, numbers] = parts[..] else {
+        let (story, subject, numbers, left_out) = match parts[..] {
+            [story, subject, numbers] => (story, subject, numbers, "0 left out"),
+            [story, subject, numbers, left_out] => (story, subject, numbers, left_out),
+            _ => bail!("odd proof {proof:?}"),
+        };
+        let Some(left_out) = left_out.strip_suffix(" left out") else {
             bail!("odd proof {proof:?}");
         };
         let Some((passed, of)) = numbers.split_once(" of ") else {
@@ -60,6 +72,7 @@ impl Proof {
             subject: subject.to_owned(),
             passed: passed.parse()?,
             of: of.parse()?,
+            left_out: left_out.parse()?,
         }))
     }
 }
@@ -131,13 +144,16 @@ mod tests {
 
     #[test]
     fn a_proof_is_read_as_it_was_written() {
-        let proof = Proof {
-            story: "matrix".to_owned(),
-            subject: "3 Local Hairpin".to_owned(),
-            passed: 4,
-            of: 6,
-        };
-        assert_eq!(Proof::parse(&proof.line()).ok(), Some(Some(proof)));
+        for left_out in [0, 3] {
+            let proof = Proof {
+                story: "matrix".to_owned(),
+                subject: "3 Local Hairpin".to_owned(),
+                passed: 4,
+                of: 6,
+                left_out,
+            };
+            assert_eq!(Proof::parse(&proof.line()).ok(), Some(Some(proof)));
+        }
         assert_eq!(Proof::parse("ok   hairpin 0.2 s").ok(), Some(None));
         assert!(Proof::parse("LAB PROOF: matrix | 4 of 6").is_err());
     }

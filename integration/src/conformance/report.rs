@@ -8,22 +8,19 @@ use super::items::ITEMS;
 use super::law::{Article, MATRIX, Reason, Refusal, Rule, Source, judge};
 use super::pairwise::pairwise;
 use super::upstream::TESTS;
+use crate::dataplane::Dataplane;
 use crate::protocol::Proof;
+use crate::scenarios::{ALL, Scenario};
 
-/// What was proved on a kernel.
+/// What was proved on a kernel, of a dataplane.
 pub struct Column {
-    pub kernel: String,
+    pub title: String,
+    pub dataplane: Dataplane,
     pub proofs: Vec<Proof>,
 }
 
-/// Name and subject of a story.
-pub struct Story {
-    pub name: &'static str,
-    pub about: &'static str,
-}
-
 /// The whole text.
-pub fn render(columns: &[Column], stories: &[Story]) -> String {
+pub fn render(columns: &[Column], stories: &[&Scenario]) -> String {
     let mut text = HEAD.to_owned();
     items(&mut text, columns);
     matrix(&mut text, columns);
@@ -38,7 +35,7 @@ pub fn render(columns: &[Column], stories: &[Story]) -> String {
 fn items(text: &mut String, columns: &[Column]) {
     *text += "\n## What a Service means\n\n";
     let head = ["", "Must", "Proved by"];
-    line(text, head, columns, |column| column.kernel.clone());
+    line(text, head, columns, |column| column.title.clone());
     rule(text, head.len() + columns.len());
     for item in ITEMS {
         let stories: Vec<String> = item
@@ -67,7 +64,7 @@ fn matrix(text: &mut String, columns: &[Column]) {
               internalTrafficPolicy for cluster IPs and externalTrafficPolicy for the others. Where no endpoint is \
               ready or serving anywhere, every entry is REJECT.\n\n";
     let head = ["Destination", "Client", "Policy", "Must give"];
-    line(text, head, columns, |column| column.kernel.clone());
+    line(text, head, columns, |column| column.title.clone());
     rule(text, head.len() + columns.len());
     for (row, entry) in MATRIX.iter().enumerate() {
         for policy in POLICIES {
@@ -93,7 +90,7 @@ fn articles(text: &mut String, columns: &[Column]) {
     let articles: BTreeSet<Article> = all().iter().map(|cell| judge(cell).article).collect();
     *text += "\n## The same by what decides\n\n";
     let head = ["Destination", "Client", "Policy", "Decided by", "Must give"];
-    line(text, head, columns, |column| column.kernel.clone());
+    line(text, head, columns, |column| column.title.clone());
     rule(text, head.len() + columns.len());
     for article in articles {
         let row = &MATRIX[article.row - 1];
@@ -142,10 +139,10 @@ fn cells(text: &mut String) {
     }
 }
 
-fn told(text: &mut String, columns: &[Column], stories: &[Story]) {
+fn told(text: &mut String, columns: &[Column], stories: &[&Scenario]) {
     *text += "\n## The stories\n\n";
     line(text, ["Story", "Proves"], columns, |column| {
-        column.kernel.clone()
+        column.title.clone()
     });
     rule(text, 2 + columns.len());
     for story in stories {
@@ -153,7 +150,7 @@ fn told(text: &mut String, columns: &[Column], stories: &[Story]) {
             text,
             [&format!("`{}`", story.name), story.about],
             columns,
-            |column| mark(column, &[story.name], is_story),
+            |column| mark_story(column, &[story.name]),
         );
     }
 }
@@ -162,7 +159,7 @@ fn upstream(text: &mut String, columns: &[Column]) {
     *text += "\n## Tests of Kubernetes\n\n\
               Kubernetes' own end-to-end tests that a service proxy can fail, and the story that replays each.\n\n";
     let head = ["Test", "Story"];
-    line(text, head, columns, |column| column.kernel.clone());
+    line(text, head, columns, |column| column.title.clone());
     rule(text, head.len() + columns.len());
     for (test, story) in TESTS {
         line(text, [*test, &format!("`{story}`")], columns, |column| {
@@ -179,16 +176,29 @@ fn mark_all(column: &Column, stories: &[&str]) -> String {
         } else {
             [*story; 2]
         };
-        mark(column, &either, is_story)
+        mark_story(column, &either)
     };
     let marks: BTreeSet<String> = stories.iter().map(of_story).collect();
-    let worst = ["✘ 0 of 1", "not run", "✔"]
+    let worst = ["✘ 0 of 1", "not run", NO_SCTP, "✔", IPVS_ONLY]
         .into_iter()
         .find(|mark| marks.contains(*mark));
     match worst {
         Some("✘ 0 of 1") => "✘".to_owned(),
         Some(mark) => mark.to_owned(),
         None => "–".to_owned(),
+    }
+}
+
+/// The mark of a whole story by the first of these that was run.
+fn mark_story(column: &Column, names: &[&str]) -> String {
+    let is_about = |name: &&str| {
+        let mut stories = ALL.iter().filter(|story| story.name == *name);
+        stories.any(|story| story.dataplanes.contains(&column.dataplane))
+    };
+    if names.iter().any(is_about) {
+        mark(column, names, is_story)
+    } else {
+        IPVS_ONLY.to_owned()
     }
 }
 
@@ -207,11 +217,18 @@ fn mark(column: &Column, stories: &[&str], is_subject: impl Fn(&str) -> bool) ->
         .find(|proofs| !proofs.is_empty());
     let proofs = proofs.unwrap_or_default();
     let passed: usize = proofs.iter().map(|proof| proof.passed).sum();
-    match proofs.iter().map(|proof| proof.of).sum() {
+    let left_out: usize = proofs.iter().map(|proof| proof.left_out).sum();
+    let mark = match proofs.iter().map(|proof| proof.of).sum() {
+        0 if left_out > 0 => return NO_SCTP.to_owned(),
         0 => "not run".to_owned(),
         of if passed < of => format!("✘ {passed} of {of}"),
         1 => "✔".to_owned(),
         of => format!("✔ {of}"),
+    };
+    if left_out > 0 {
+        format!("{mark}, {left_out} over SCTP not asked")
+    } else {
+        mark
     }
 }
 
@@ -234,6 +251,10 @@ fn rule(text: &mut String, columns: usize) {
     let _ = writeln!(text, "|{}", "---|".repeat(columns));
 }
 
+/// Of a story that says nothing about another dataplane.
+const IPVS_ONLY: &str = "IPVS only";
+/// Of what a kernel without SCTP cannot ask.
+const NO_SCTP: &str = "no SCTP";
 /// Asks all cells.
 pub const FULL: &str = "matrix-full";
 /// Asks a choice of them.
@@ -241,11 +262,16 @@ pub const CHOICE: &str = "matrix";
 const HEAD: &str = "# Conformance\n\n\
     Made by `make conformance` from what its runs recorded, not written by hand. Each story and each cell sends real\n\
     packets on the kernel that heads the column. ✔: all of them gave what they must; a number says how many cells that\n\
-    were. ✘: some did not. A row without a story is one that no packet has proved.\n";
+    were. ✘: some did not. SCTP is not asked, and not counted, where the kernel has no sockets of it. A row without a\n\
+    story is one that no packet has proved.\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn story(name: &str) -> &'static Scenario {
+        ALL.iter().find(|story| story.name == name).unwrap()
+    }
 
     fn column(passed: usize) -> Column {
         let proof = |story: &str, subject: &str, of| Proof {
@@ -253,9 +279,11 @@ mod tests {
             subject: subject.to_owned(),
             passed: passed.min(of),
             of,
+            left_out: 0,
         };
         Column {
-            kernel: "Linux 6.1".to_owned(),
+            title: "Linux 6.1".to_owned(),
+            dataplane: Dataplane::Ipvs,
             proofs: vec![
                 proof(FULL, "1 Local EmptySet", 6),
                 proof(FULL, "1 Local Served", 3),
@@ -266,17 +294,12 @@ mod tests {
 
     #[test]
     fn what_failed_or_was_not_run_is_never_ticked() {
-        let stories = || {
-            [Story {
-                name: "hairpin",
-                about: "a pod reaches itself",
-            }]
-        };
+        let stories = || [story("hairpin")];
         let good = render(&[column(6)], &stories());
         assert!(good.contains("| Local set / no / DROP | ✔ 9 |"), "{good}");
         assert!(good.contains("exist elsewhere | DROP | ✔ 6 |"), "{good}");
         assert!(
-            good.contains("| `hairpin` | a pod reaches itself | ✔ |"),
+            good.contains("| `hairpin` | a pod reaches itself through its Service | ✔ |"),
             "{good}"
         );
         assert_eq!(good.matches("✔ 6 |").count(), 1, "{good}");
@@ -290,5 +313,32 @@ mod tests {
             bad.contains("✘ 0 of 9") && bad.contains("✘ 0 of 1"),
             "{bad}"
         );
+    }
+
+    #[test]
+    fn what_was_not_asked_is_neither_ticked_nor_hidden() {
+        let left_out = |story: &str, subject: &str, passed| Proof {
+            story: story.to_owned(),
+            subject: subject.to_owned(),
+            passed,
+            of: passed,
+            left_out: 3,
+        };
+        let column = Column {
+            title: "native".to_owned(),
+            dataplane: Dataplane::Iptables,
+            proofs: vec![
+                left_out(FULL, "1 Local EmptySet", 6),
+                left_out("udp-sctp", Proof::STORY, 0),
+            ],
+        };
+        let text = render(&[column], &[story("udp-sctp"), story("list")]);
+        assert!(text.contains("| ✔ 6, 3 over SCTP not asked |"), "{text}");
+        let told = |name: &str, mark: &str| {
+            let row = format!("| `{name}` | {} | {mark} |", story(name).about);
+            assert!(text.contains(&row), "{row} in {text}");
+        };
+        told("udp-sctp", NO_SCTP);
+        told("list", IPVS_ONLY);
     }
 }

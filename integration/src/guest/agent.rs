@@ -1,13 +1,13 @@
 //! An agent in a node.
 
 use std::fs::File;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use super::http::metrics;
 use super::wait::eventually;
+use crate::dataplane::Program;
 
 /// A running agent; killed when dropped.
 pub struct Agent {
@@ -19,13 +19,13 @@ pub struct Agent {
 
 impl Agent {
     /// Starts an agent in a node's namespace. Its log goes on where an earlier one's ended.
-    pub fn start(program: &Path, node: &str, args: &[&str]) -> Result<Self> {
+    pub fn start(program: &Program, node: &str, args: &[&str]) -> Result<Self> {
         let log = log_path(node);
         let begins = log_of(node).len();
         let file = File::options().create(true).append(true).open(log)?;
         let child = Command::new("ip")
             .args(["netns", "exec", node])
-            .arg(program)
+            .arg(&program.path)
             .args([
                 "run",
                 "--node-name",
@@ -38,6 +38,7 @@ impl Agent {
             .args(["--cluster-cidr", "10.244.0.0/16,fd00:244::/32"])
             .args(["--external-ip-cidr", "192.168.61.0/24,fd00:61::/64"])
             .args(["--drain-timeout", "10s"])
+            .args(program.dataplane.arguments())
             .args(args)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::namespace::inside;
@@ -20,7 +21,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves at a port over TCP, UDP and SCTP, IPv4 and IPv6.
+    /// Serves at a port over TCP, UDP and, where the kernel has it, SCTP, IPv4 and IPv6.
     pub fn start(namespace: &str, name: &str, port: u16) -> Result<Self> {
         Self::start_at(
             namespace,
@@ -43,7 +44,6 @@ impl Server {
         let name: Arc<str> = name.into();
         udp.set_read_timeout(Some(TICK))?;
         tcp.set_nonblocking(true)?;
-        sctp.set_nonblocking(true)?;
         {
             let (stopped, name) = (stopped.clone(), name.clone());
             std::thread::spawn(move || serve_udp(&udp, &name, &stopped));
@@ -62,7 +62,8 @@ impl Server {
                 }
             });
         }
-        {
+        if let Some(sctp) = sctp {
+            sctp.set_nonblocking(true)?;
             let stopped = stopped.clone();
             std::thread::spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
@@ -122,15 +123,18 @@ fn echo(mut stream: TcpStream, peer: SocketAddr, name: &str, stopped: &AtomicBoo
     }
 }
 
-fn sctp_listener(at: SocketAddr) -> Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(at),
-        Type::STREAM,
-        Some(Protocol::from(132)),
-    )?;
+/// Nothing on a kernel that has no SCTP at all: what asks over it finds nobody.
+fn sctp_listener(at: SocketAddr) -> Result<Option<Socket>> {
+    let domain = Domain::for_address(at);
+    let socket = match Socket::new(domain, Type::STREAM, Some(Protocol::from(132))) {
+        Err(error) if error.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error()) => {
+            return Ok(None);
+        }
+        socket => socket?,
+    };
     socket.bind(&at.into())?;
     socket.listen(64)?;
-    Ok(socket)
+    Ok(Some(socket))
 }
 
 /// An IPv4 client of an IPv6 socket is one all the same.

@@ -9,7 +9,7 @@ use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::network::{GUEST_ADDRESS, LabNetwork};
-use super::{Kernel, qemu, uml};
+use super::{Kernel, link_iptables, native, qemu, uml};
 use crate::protocol::BOOTED;
 
 /// Powered off when dropped.
@@ -17,29 +17,72 @@ pub struct Guest {
     child: Child,
 }
 
-impl Guest {
-    /// Boots a kernel that loads `modules`, runs `command` and powers off.
-    pub fn boot(
-        kernel: Kernel,
-        network: &LabNetwork,
-        work: &Path,
-        modules: &[&str],
-        command: &str,
-    ) -> Result<Self> {
-        let init = work.join("init.sh");
-        let (interface, before) = match kernel {
+/// How a guest is booted: its kernel loads `modules`, cannot load those that are `hidden`, runs `command`
+/// and powers off. The machine's own kernel has what it has.
+pub struct Boot<'a> {
+    pub kernel: Kernel,
+    pub network: &'a LabNetwork,
+    pub work: &'a Path,
+    pub modules: &'a [&'a str],
+    pub hidden: &'a [&'a str],
+    pub command: &'a str,
+}
+
+impl Boot<'_> {
+    pub fn guest(&self) -> Result<Guest> {
+        let (interface, before) = match self.kernel {
             Kernel::Uml => ("vec0", uml::before()),
-            Kernel::Qemu => ("eth0", qemu::before()?),
+            Kernel::Qemu | Kernel::QemuLegacy => ("eth0", qemu::before()?),
+            Kernel::NativeLegacy | Kernel::NativeNft => {
+                return native::start(self.network, self.kernel.iptables(), self.command);
+            }
         };
-        fs::write(&init, init_script(interface, &before, modules, command))?;
+        let init = self.work.join("init.sh");
+        fs::write(&init, self.init_script(interface, &before))?;
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
-        let child = match kernel {
-            Kernel::Uml => uml::boot(network, &init)?,
-            Kernel::Qemu => qemu::boot(network, work, &init)?,
+        let child = match self.kernel {
+            Kernel::Uml => uml::boot(self.network, &init)?,
+            _ => qemu::boot(self.network, self.work, &init)?,
         };
-        Ok(Self { child })
+        Ok(Guest { child })
     }
 
+    /// Process 1 of the guest. What a guest writes goes to memory, never to the host's disk, but for the names of
+    /// the stories that it takes.
+    fn init_script(&self, interface: &str, before: &str) -> String {
+        let command = self.command;
+        let modules: Vec<&str> = self
+            .modules
+            .iter()
+            .copied()
+            .filter(|m| !self.hidden.contains(m))
+            .collect();
+        let modules = modules.join(" ");
+        let hide: String = self
+            .hidden
+            .iter()
+            .map(|m| format!("echo 'install {m} /bin/false' >> /run/modprobe.d/hidden.conf\n"))
+            .collect();
+        let iptables = link_iptables(self.kernel.iptables());
+        format!(
+            "#!/bin/bash\n\
+         export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+         export HOME=/run RUST_BACKTRACE=1\n\
+         mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run\n\
+         mount -t devtmpfs dev /dev 2>/dev/null; ln -sf /proc/self/fd /dev/fd\n\
+         mkdir -p /run/netns /run/bin /run/lock /run/modprobe.d; export PATH=/run/bin:$PATH\n\
+         {before}{iptables}{hide}\
+         for m in {modules}; do modprobe $m || echo \"cannot load $m\"; done\n\
+         ip link set lo up; ip link set {interface} up; [ -e /sys/class/net/dummy0 ] || ip link add dummy0 type dummy; ip link set dummy0 up\n\
+         ip addr add {GUEST_ADDRESS}/24 dev {interface}\n\
+         echo '{BOOTED}'\n\
+         {command}\n\
+         busybox poweroff -f || halt -f\n"
+        )
+    }
+}
+
+impl Guest {
     /// A process that plays the guest: it has a console and ends with a verdict.
     pub fn playing(child: Child) -> Self {
         Self { child }
@@ -67,26 +110,8 @@ impl Drop for Guest {
     }
 }
 
-/// Process 1 of the guest. What a guest writes goes to memory, never to the host's disk, but for the names of
-/// the stories that it takes.
-fn init_script(interface: &str, before: &str, modules: &[&str], command: &str) -> String {
-    let modules = modules.join(" ");
-    format!(
-        "#!/bin/bash\n\
-         export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-         export HOME=/run RUST_BACKTRACE=1\n\
-         mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run\n\
-         mount -t devtmpfs dev /dev 2>/dev/null; ln -sf /proc/self/fd /dev/fd\n\
-         mkdir -p /run/netns /run/bin /run/lock; export PATH=/run/bin:$PATH\n\
-         {before}\n\
-         for m in {modules}; do modprobe $m || echo \"cannot load $m\"; done\n\
-         ip link set lo up; ip link set {interface} up; [ -e /sys/class/net/dummy0 ] || ip link add dummy0 type dummy; ip link set dummy0 up\n\
-         ip addr add {GUEST_ADDRESS}/24 dev {interface}\n\
-         echo '{BOOTED}'\n\
-         {command}\n\
-         busybox poweroff -f || halt -f\n"
-    )
-}
+/// What a node that has no IPVS cannot load.
+pub const IPVS_MODULES: [&str; 2] = ["ip_vs", "xt_ipvs"];
 
 /// What nodes load; the rest, such as the schedulers, which not every kernel has alike, comes by the
 /// kernel's own autoloading.

@@ -5,6 +5,7 @@ mod console;
 mod control_plane;
 mod follow;
 mod guest;
+mod kernel;
 mod native;
 mod network;
 mod qemu;
@@ -17,75 +18,58 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 
-use crate::conformance::report::{Column, Story, render};
+use crate::conformance::report::{Column, render};
+use crate::dataplane::Dataplane;
 use crate::protocol::Verdict;
-use crate::scenarios::ALL;
+use crate::scenarios::{ALL, Scenario};
 use follow::{DiedBooting, Listener, follow};
-use guest::{Guest, NODE_MODULES};
+use guest::{Boot, Guest, NODE_MODULES};
 use network::LabNetwork;
 use signals::Signals;
 
+pub use kernel::{Kernel, Platform};
 pub use share::run;
-
-/// The kernels that scenarios run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kernel {
-    /// User-Mode Linux 6.1 of Debian 12
-    Uml,
-    /// Linux 6.12 in QEMU, emulated
-    Qemu,
-}
-
-impl Kernel {
-    pub const ALL: [Self; 2] = [Self::Uml, Self::Qemu];
-
-    /// As people know it.
-    const fn title(self) -> &'static str {
-        match self {
-            Self::Uml => "Linux 6.1, User-Mode Linux",
-            Self::Qemu => "Linux 6.12, QEMU",
-        }
-    }
-}
 
 /// Forgets what earlier runs proved.
 pub fn forget() -> Result<()> {
     record::clear()
 }
 
-/// What runs have proved, for people.
+/// What runs have proved, for people. A dataplane that nothing has been proved of has no column.
 pub fn conformance() -> Result<String> {
-    let columns: Result<Vec<Column>> = Kernel::ALL
-        .into_iter()
-        .map(|kernel| {
-            Ok(Column {
-                kernel: kernel.title().to_owned(),
-                proofs: record::read(kernel)?,
-            })
-        })
-        .collect();
-    let stories: Vec<Story> = ALL
-        .iter()
-        .filter(|story| story.name != "scale")
-        .map(|story| Story {
-            name: story.name,
-            about: story.about,
-        })
-        .collect();
-    Ok(render(&columns?, &stories))
+    let mut columns = Vec::new();
+    for platform in Platform::COLUMNS {
+        let column = Column {
+            title: platform.title(),
+            dataplane: platform.dataplane,
+            proofs: record::read(platform)?,
+        };
+        if platform.dataplane == Dataplane::Ipvs || !column.proofs.is_empty() {
+            columns.push(column);
+        }
+    }
+    let stories: Vec<&Scenario> = ALL.iter().filter(|story| story.name != "scale").collect();
+    Ok(render(&columns, &stories))
 }
 
 /// Runs one command in a guest.
 pub fn exec(kernel: Kernel, command: &[String]) -> Result<()> {
     let signals = Signals::watch()?;
     let work = Work::new()?;
-    let network = LabNetwork::new(1)?;
+    let network = LabNetwork::tap(1)?;
     let [good, bad] = [(1, 0), (0, 1)].map(|(passed, failed)| Verdict { passed, failed }.line());
     let command = format!("{} && echo '{good}' || echo '{bad}'", command.join(" "));
     // The rest comes by the kernel's own autoloading, and goes again if the command wants that.
-    let boot = || Guest::boot(kernel, &network, &work.path, &["dummy"], &command);
+    let boot = Boot {
+        kernel,
+        network: &network,
+        work: &work.path,
+        modules: &["dummy"],
+        hidden: &[],
+        command: &command,
+    };
+    let boot = || boot.guest();
     let verdict = boot_and_follow(boot, &mut Listener::default(), &signals, RUN_LIMIT)?;
     let passed = verdict.demand()?;
     println!("{passed} passed, 0 failed");
@@ -98,15 +82,23 @@ pub fn demo() -> Result<()> {
     let (lab, agent) = (this_program()?, sibling("ipvs-agent")?);
     if native::has_ipvs() {
         println!("this kernel has ip_vs: the demo runs in network namespaces of its own");
-        let guest = native::start(&lab, &agent)?;
+        let guest = native::demo(&lab, &agent)?;
         let verdict = follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT)?;
         return verdict.demand().map(|_| ());
     }
     let work = Work::new()?;
-    let network = LabNetwork::new(1)?;
+    let network = LabNetwork::tap(1)?;
     let command = format!("{} guest-demo --agent {}", lab.display(), agent.display());
     println!("this kernel has no ip_vs: booting one that has (User-Mode Linux) …");
-    let guest = Guest::boot(Kernel::Uml, &network, &work.path, &NODE_MODULES, &command)?;
+    let boot = Boot {
+        kernel: Kernel::Uml,
+        network: &network,
+        work: &work.path,
+        modules: &NODE_MODULES,
+        hidden: &[],
+        command: &command,
+    };
+    let guest = boot.guest()?;
     let verdict = follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT)?;
     verdict.demand().map(|_| ())
 }
@@ -173,6 +165,14 @@ fn sibling(name: &str) -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// Lines of a script that put a variant of iptables first in a guest's path.
+fn link_iptables(variant: &str) -> String {
+    format!(
+        "for c in iptables ip6tables; do for v in '' -save -restore; do\n\
+         ln -s /usr/sbin/xtables-{variant}-multi /run/bin/$c$v; done; done\n"
+    )
 }
 
 /// Runs a tool to its end; its standard error is the error.

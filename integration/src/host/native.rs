@@ -6,9 +6,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use super::PATH;
 use super::guest::Guest;
+use super::network::{GUEST_ADDRESS, HOST_ADDRESS, LabNetwork};
+use super::{PATH, link_iptables};
+use crate::protocol::BOOTED;
 
 /// Whether this kernel has IPVS, or has it once `modprobe` loaded it.
 pub fn has_ipvs() -> bool {
@@ -23,22 +26,57 @@ pub fn has_ipvs() -> bool {
     there() || (load().is_ok_and(|status| status.success()) && there())
 }
 
-/// Starts the demo in namespaces of its own. `/run` is private too, so that the names of its network
-/// namespaces meet nobody else's.
-pub fn start(lab: &Path, agent: &Path) -> Result<Guest> {
-    let child = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ])
-        .args(["sh", "-c", PREPARE, "demo"])
-        .arg(lab)
-        .args(["guest-demo", "--agent"])
-        .arg(agent)
+/// Whether this kernel makes sockets of SCTP.
+pub fn has_sctp() -> bool {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(132))).is_ok()
+}
+
+/// Starts the demo in namespaces of its own.
+pub fn demo(lab: &Path, agent: &Path) -> Result<Guest> {
+    let command = format!(
+        "exec {} guest-demo --agent {}",
+        lab.display(),
+        agent.display()
+    );
+    play(
+        Command::new("unshare").arg("--net"),
+        &format!("{PREPARE}{command}"),
+    )
+}
+
+/// Runs `command` as a guest would, at the other end of the network's cable.
+pub fn start(network: &LabNetwork, iptables: &str, command: &str) -> Result<Guest> {
+    let script = format!(
+        "{PREPARE}{}\
+         export PATH=/run/bin:$PATH HOME=/run RUST_BACKTRACE=1\n\
+         # Not every kernel has the first.\n\
+         ip link add dummy0 type dummy 2>/dev/null || ip link add dummy0 type bridge; ip link set dummy0 up\n\
+         echo '{BOOTED}'\n\
+         exec {command}\n",
+        link_iptables(iptables)
+    );
+    let guest = network.guest_namespace();
+    // Its name is the host's; the cable is laid before the guest's own /run hides such names.
+    for line in [
+        format!("addr add {GUEST_ADDRESS}/24 dev eth0"),
+        "link set eth0 up".to_owned(),
+        format!("route add default via {HOST_ADDRESS}"),
+    ] {
+        let words: Vec<&str> = ["-n", &guest].into_iter().chain(line.split(' ')).collect();
+        super::tool("ip", &words)?;
+    }
+    play(
+        Command::new("ip").args(["netns", "exec", &guest, "unshare"]),
+        &script,
+    )
+}
+
+/// `/run` is private too, so that the names of its network namespaces and the lock of iptables meet
+/// nobody else's.
+fn play(unshare: &mut Command, script: &str) -> Result<Guest> {
+    let child = unshare
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["sh", "-c", script])
         .env("PATH", PATH)
         .process_group(0)
         .stdin(Stdio::null())
@@ -48,4 +86,5 @@ pub fn start(lab: &Path, agent: &Path) -> Result<Guest> {
     Ok(Guest::playing(child))
 }
 
-const PREPARE: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/netns /run/lock && ip link set lo up && exec \"$@\"";
+const PREPARE: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir -p /run/netns /run/lock /run/bin\n\
+    ip link set lo up\n";

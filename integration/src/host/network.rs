@@ -1,4 +1,4 @@
-//! A network namespace of the host with a tap device that the guest is plugged into.
+//! A network namespace of the host with a device that the guest is plugged into.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use super::tool;
 pub const HOST_ADDRESS: &str = "10.97.0.1";
 /// The guest's end.
 pub const GUEST_ADDRESS: &str = "10.97.0.2";
-/// The tap device's name.
+/// The device's name.
 pub const TAP: &str = "tap0";
 
 /// Deleted when dropped, with everything in it.
@@ -17,47 +17,57 @@ pub struct LabNetwork {
 }
 
 impl LabNetwork {
-    /// That of one of this process' guests.
-    pub fn new(guest: usize) -> Result<Self> {
+    /// That of one of this process' guests, with a tap device to plug it into.
+    pub fn tap(guest: usize) -> Result<Self> {
+        let network = Self::made(guest)?;
+        network.ip(&format!("tuntap add {TAP} mode tap"))?;
+        network.up()?;
+        Ok(network)
+    }
+
+    /// The same for a guest that is a namespace: with a cable into that.
+    pub fn cable(guest: usize) -> Result<Self> {
+        let network = Self::made(guest)?;
+        let inside = network.guest_namespace();
+        tool("ip", &["netns", "add", &inside])?;
+        network.ip(&format!(
+            "link add {TAP} type veth peer name eth0 netns {inside}"
+        ))?;
+        network.up()?;
+        Ok(network)
+    }
+
+    /// Where a guest without a kernel of its own lives.
+    pub fn guest_namespace(&self) -> String {
+        format!("{}-guest", self.namespace)
+    }
+
+    fn made(guest: usize) -> Result<Self> {
         let network = Self {
             namespace: format!("ipvs-lab-{}-{guest}", std::process::id()),
         };
-        let n = network.namespace.as_str();
-        tool("ip", &["netns", "add", n])?;
-        tool("ip", &["-n", n, "link", "set", "lo", "up"])?;
-        tool("ip", &["-n", n, "tuntap", "add", TAP, "mode", "tap"])?;
-        tool(
-            "ip",
-            &[
-                "-n",
-                n,
-                "addr",
-                "add",
-                &format!("{HOST_ADDRESS}/24"),
-                "dev",
-                TAP,
-            ],
-        )?;
-        tool("ip", &["-n", n, "link", "set", TAP, "up"])?;
-        // The nodes' network lies behind the guest.
-        tool(
-            "ip",
-            &[
-                "-n",
-                n,
-                "route",
-                "add",
-                "192.168.50.0/24",
-                "via",
-                GUEST_ADDRESS,
-            ],
-        )?;
+        tool("ip", &["netns", "add", &network.namespace])?;
+        network.ip("link set lo up")?;
         Ok(network)
+    }
+
+    fn up(&self) -> Result<()> {
+        self.ip(&format!("addr add {HOST_ADDRESS}/24 dev {TAP}"))?;
+        self.ip(&format!("link set {TAP} up"))?;
+        // The nodes' network lies behind the guest.
+        self.ip(&format!("route add 192.168.50.0/24 via {GUEST_ADDRESS}"))
+    }
+
+    fn ip(&self, line: &str) -> Result<()> {
+        let words = ["-n", &self.namespace].into_iter().chain(line.split(' '));
+        tool("ip", &Vec::from_iter(words))
     }
 }
 
 impl Drop for LabNetwork {
     fn drop(&mut self) {
-        let _ = tool("ip", &["netns", "del", &self.namespace]);
+        for namespace in [self.guest_namespace(), self.namespace.clone()] {
+            let _ = tool("ip", &["netns", "del", &namespace]);
+        }
     }
 }

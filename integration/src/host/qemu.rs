@@ -16,7 +16,7 @@ pub fn before() -> Result<String> {
     let modules = kernel()?.join("lib/modules");
     Ok(format!(
         "mount -t tmpfs tmpfs /lib/modules\n\
-         ln -s {}/$(uname -r) /lib/modules/$(uname -r)\nmodprobe virtio_net",
+         ln -s {}/$(uname -r) /lib/modules/$(uname -r)\nmodprobe virtio_net\n",
         modules.display()
     ))
 }

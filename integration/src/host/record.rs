@@ -1,4 +1,4 @@
-//! What runs have proved, kept between runs: a file for each kernel, a line for each proof.
+//! What runs have proved, kept between runs: a file for each kernel and dataplane, a line for each proof.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::{Kernel, cache};
+use super::{Platform, cache};
 use crate::protocol::Proof;
 
-/// What has been proved on a kernel.
-pub fn read(kernel: Kernel) -> Result<Vec<Proof>> {
-    let path = path(kernel)?;
+/// What has been proved on a platform.
+pub fn read(platform: Platform) -> Result<Vec<Proof>> {
+    let path = path(platform)?;
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -22,10 +22,10 @@ pub fn read(kernel: Kernel) -> Result<Vec<Proof>> {
 }
 
 /// Keeps what a run proved, or failed to, in place of what the same stories proved before.
-pub fn keep(kernel: Kernel, new: Vec<Proof>) -> Result<()> {
-    let proofs = replaced(read(kernel)?, new);
+pub fn keep(platform: Platform, new: Vec<Proof>) -> Result<()> {
+    let proofs = replaced(read(platform)?, new);
     let lines: Vec<String> = proofs.iter().map(|proof| proof.line() + "\n").collect();
-    let path = path(kernel)?;
+    let path = path(platform)?;
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -34,11 +34,9 @@ pub fn keep(kernel: Kernel, new: Vec<Proof>) -> Result<()> {
 
 /// Forgets everything.
 pub fn clear() -> Result<()> {
-    for kernel in Kernel::ALL {
-        let path = path(kernel)?;
-        if path.exists() {
-            fs::remove_file(&path)?;
-        }
+    let directory = directory()?;
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
     }
     Ok(())
 }
@@ -51,10 +49,12 @@ fn replaced(old: Vec<Proof>, new: Vec<Proof>) -> Vec<Proof> {
     kept
 }
 
-fn path(kernel: Kernel) -> Result<PathBuf> {
-    Ok(cache()?
-        .join("proved")
-        .join(format!("{kernel:?}").to_lowercase()))
+fn path(platform: Platform) -> Result<PathBuf> {
+    Ok(directory()?.join(platform.name()?))
+}
+
+fn directory() -> Result<PathBuf> {
+    Ok(cache()?.join("proved"))
 }
 
 #[cfg(test)]
@@ -68,6 +68,7 @@ mod tests {
             subject: subject.to_owned(),
             passed,
             of: 1,
+            left_out: 0,
         };
         let old = vec![proof("a", "1", 1), proof("a", "2", 1), proof("b", "1", 1)];
         let kept = replaced(old, vec![proof("a", "1", 0)]);

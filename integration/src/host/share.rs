@@ -7,25 +7,31 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::console::Console;
 use super::control_plane::ControlPlane;
 use super::follow::Listener;
-use super::guest::{Guest, NODE_MODULES};
+use super::guest::{Boot, IPVS_MODULES, NODE_MODULES};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
-use super::{Kernel, Work, boot_and_follow, record, sibling, this_program};
+use super::{Platform, Work, boot_and_follow, record, sibling, this_program};
+use crate::dataplane::Dataplane;
 use crate::protocol::{Proof, Verdict};
 use crate::scenarios::{ALL, Scenario};
 
 /// Runs the stories that are named, or all but those on demand, in so many guests.
-pub fn run(kernel: Kernel, guests: usize, names: &[String]) -> Result<()> {
+pub fn run(platform: Platform, guests: usize, names: &[String]) -> Result<()> {
     let signals = Signals::watch()?;
     let work = Work::new()?;
-    let stories: Vec<&Scenario> = ALL.iter().filter(|story| is_wanted(story, names)).collect();
+    let has_sctp = platform.has_sctp();
+    let Choice { stories, left_out } = choose(names, platform.dataplane, has_sctp)?;
+    for story in &left_out {
+        println!("left out: {}, for this kernel has no SCTP", story.name);
+    }
     let shared = Shared {
-        kernel,
+        platform,
+        has_sctp,
         queue: work.path.join("taken"),
         names: stories.iter().map(|story| story.name).collect(),
         signals: &signals,
@@ -63,7 +69,14 @@ pub fn run(kernel: Kernel, guests: usize, names: &[String]) -> Result<()> {
     }
     let tally = tally(&shared.names, &proofs, deaths.len());
     // What failed counts too.
-    record::keep(kernel, proofs)?;
+    proofs.extend(left_out.iter().map(|story| Proof {
+        story: story.name.to_owned(),
+        subject: Proof::STORY.to_owned(),
+        passed: 0,
+        of: 0,
+        left_out: 1,
+    }));
+    record::keep(platform, proofs)?;
     signals.check()?;
     for death in deaths {
         eprintln!("{death}");
@@ -81,7 +94,8 @@ pub fn run(kernel: Kernel, guests: usize, names: &[String]) -> Result<()> {
 
 /// What the guests of one run have in common.
 struct Shared<'a> {
-    kernel: Kernel,
+    platform: Platform,
+    has_sctp: bool,
     /// Where a guest makes a directory for the story that it takes.
     queue: PathBuf,
     names: Vec<&'static str>,
@@ -111,18 +125,36 @@ impl Shared<'_> {
         proofs: &mut Vec<Proof>,
     ) -> Result<Verdict> {
         fs::create_dir_all(work)?;
-        let network = LabNetwork::new(number)?;
+        let Platform { kernel, dataplane } = self.platform;
+        let network = if kernel.is_native() {
+            LabNetwork::cable(number)?
+        } else {
+            LabNetwork::tap(number)?
+        };
         let mut control_plane = ControlPlane::start(&network, work)?;
         let command = format!(
-            "{} guest --agent {} --api https://{}:6443 --authority {} --queue {} {}",
+            "{} guest --agent {} --dataplane {} {} --api https://{}:6443 --authority {} --queue {} {}",
             this_program()?.display(),
             sibling("ipvs-agent")?.display(),
+            dataplane.name(),
+            if self.has_sctp { "" } else { "--without-sctp" },
             network::HOST_ADDRESS,
             control_plane.authority().display(),
             self.queue.display(),
             self.names.join(" ")
         );
-        let boot = || Guest::boot(self.kernel, &network, work, &NODE_MODULES, &command);
+        let boot = Boot {
+            kernel,
+            network: &network,
+            work,
+            modules: &NODE_MODULES,
+            hidden: match dataplane {
+                Dataplane::Ipvs => &[],
+                Dataplane::Iptables => &IPVS_MODULES,
+            },
+            command: &command,
+        };
+        let boot = || boot.guest();
         let mut listener = Listener {
             console,
             control_plane: Some(&mut control_plane),
@@ -134,12 +166,46 @@ impl Shared<'_> {
     }
 }
 
-fn is_wanted(scenario: &Scenario, names: &[String]) -> bool {
-    if names.is_empty() {
-        !scenario.on_demand
-    } else {
-        names.iter().any(|name| name == scenario.name)
+/// What a run is about.
+struct Choice {
+    stories: Vec<&'static Scenario>,
+    /// What it would be about too, but for a kernel without SCTP.
+    left_out: Vec<&'static Scenario>,
+}
+
+/// The stories that are named; or all but those on demand and those that are about the other dataplane.
+/// To name one that cannot be run is an error.
+fn choose(names: &[String], dataplane: Dataplane, has_sctp: bool) -> Result<Choice> {
+    let is_named = |story: &Scenario| names.iter().any(|name| name == story.name);
+    let mut choice = Choice {
+        stories: Vec::new(),
+        left_out: Vec::new(),
+    };
+    for story in ALL {
+        let is_of_dataplane = story.dataplanes.contains(&dataplane);
+        let can_be_held = has_sctp || !story.sctp;
+        if is_named(story) {
+            ensure!(
+                is_of_dataplane,
+                "{} is not about {}",
+                story.name,
+                dataplane.name()
+            );
+            ensure!(
+                can_be_held,
+                "{} needs SCTP, which this kernel has not",
+                story.name
+            );
+        } else if !names.is_empty() || story.on_demand || !is_of_dataplane {
+            continue;
+        }
+        if can_be_held {
+            choice.stories.push(story);
+        } else {
+            choice.left_out.push(story);
+        }
     }
+    Ok(choice)
 }
 
 /// What runs only when named may be long.
@@ -191,7 +257,20 @@ mod tests {
             subject: Proof::STORY.to_owned(),
             passed,
             of: 1,
+            left_out: 0,
         }
+    }
+
+    #[test]
+    fn what_a_kernel_cannot_hold_is_left_out_by_name_and_cannot_be_asked_for() {
+        let names_of = |stories: &[&Scenario]| Vec::from_iter(stories.iter().map(|s| s.name));
+        let all = choose(&[], Dataplane::Iptables, false).unwrap();
+        assert_eq!(names_of(&all.left_out), ["udp-sctp"]);
+        let names = names_of(&all.stories);
+        assert!(names.contains(&"lab-network") && !names.contains(&"lab-selftest"));
+        let ask = |name: &str| choose(&[name.to_owned()], Dataplane::Iptables, false);
+        assert!(ask("hairpin").is_ok_and(|choice| names_of(&choice.stories) == ["hairpin"]));
+        assert!(ask("udp-sctp").is_err() && ask("lab-selftest").is_err());
     }
 
     fn verdict(names: &[&str], proofs: &[Proof], deaths: usize) -> (usize, usize) {

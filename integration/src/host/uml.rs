@@ -9,12 +9,10 @@ use anyhow::{Context, Result};
 use super::PATH;
 use super::network::{LabNetwork, TAP};
 
-/// The guest's own preparations: its modules, and iptables of the variant that it has.
+/// The guest's own preparations: its modules.
 pub fn before() -> String {
     "mount -t tmpfs tmpfs /lib/modules\n\
-     ln -s /usr/lib/uml/modules/$(uname -r) /lib/modules/$(uname -r)\n\
-     for c in iptables ip6tables; do for v in '' -save -restore; do\n\
-     ln -s /usr/sbin/xtables-legacy-multi /run/bin/$c$v; done; done"
+     ln -s /usr/lib/uml/modules/$(uname -r) /lib/modules/$(uname -r)\n"
         .to_owned()
 }
 

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::dataplane::Dataplane;
+
 use super::{
     Lab, changes, events, foreign, health_check, history, icmp, lifecycle, matrix, neighbours,
     node, node_addresses, node_leaving, operator, policies, reach, regressions, scale, services,
@@ -13,6 +15,10 @@ pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
     pub run: fn(&mut Lab) -> Result<()>,
+    /// What it is about. Most hold whichever the agent serves by.
+    pub dataplanes: &'static [Dataplane],
+    /// Asks over SCTP, and proves nothing where the kernel has none.
+    pub sctp: bool,
     /// Runs without agents.
     pub bare: bool,
     /// Runs only when named.
@@ -28,8 +34,22 @@ const fn story(
         name,
         about,
         run,
+        dataplanes: Dataplane::ALL,
+        sctp: false,
         bare: false,
         on_demand: false,
+    }
+}
+
+/// One about IPVS itself: schedulers and weights, or how its table looks.
+const fn ipvs(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Lab) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        dataplanes: &[Dataplane::Ipvs],
+        ..story(name, about, run)
     }
 }
 
@@ -38,6 +58,14 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         bare: true,
         ..story(
+            "lab-network",
+            "the lab itself: everybody reaches the pods, without any proxy",
+            node::lab_network,
+        )
+    },
+    Scenario {
+        bare: true,
+        ..ipvs(
             "lab-selftest",
             "the lab itself, with IPVS programmed by hand",
             node::lab_selftest,
@@ -45,7 +73,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         bare: true,
-        ..story(
+        ..ipvs(
             "cost",
             "one more endpoint costs the same at 10 and at 200 Services",
             scale::cost,
@@ -62,11 +90,14 @@ pub const ALL: &[Scenario] = &[
         "LoadBalancer and external IPs",
         reach::external_ips,
     ),
-    story(
-        "udp-sctp",
-        "UDP and SCTP beside TCP at one port",
-        reach::udp_sctp,
-    ),
+    Scenario {
+        sctp: true,
+        ..story(
+            "udp-sctp",
+            "UDP and SCTP beside TCP at one port",
+            reach::udp_sctp,
+        )
+    },
     story(
         "hairpin",
         "a pod reaches itself through its Service",
@@ -77,32 +108,32 @@ pub const ALL: &[Scenario] = &[
         "each port leads to its own endpoints",
         services::multi_port,
     ),
-    story(
+    ipvs(
         "scheduler",
         "a scheduler by annotation, every one of the kernel's",
         services::scheduler,
     ),
-    story(
+    ipvs(
         "weights",
         "shares by address, node and place",
         tuning::weights,
     ),
-    story(
+    ipvs(
         "slow-start",
         "a new endpoint's share grows",
         tuning::slow_start,
     ),
-    story(
+    ipvs(
         "thresholds",
         "a real server that is full",
         tuning::thresholds,
     ),
-    story(
+    ipvs(
         "one-packet",
         "each datagram of one client balanced anew",
         tuning::one_packet,
     ),
-    story(
+    ipvs(
         "idle-timeouts",
         "how long IPVS keeps an idle connection",
         tuning::timeouts,
@@ -223,7 +254,7 @@ pub const ALL: &[Scenario] = &[
         "addresses, token and authority on the command line",
         operator::apiserver_flag,
     ),
-    story(
+    ipvs(
         "list",
         "ipvs-agent list is ipvsadm -Ln, byte for byte",
         node::list,
@@ -258,7 +289,7 @@ pub const ALL: &[Scenario] = &[
         "rp_filter 0/1/2 × src_valid_mark 0/1",
         node::reverse_path,
     ),
-    story(
+    ipvs(
         "foreign-claim",
         "a Service claims what somebody else has taken",
         foreign::foreign_claim,
@@ -298,7 +329,7 @@ pub const ALL: &[Scenario] = &[
         "one source port to a VIP and to the pod behind it",
         regressions::drain::port_shared,
     ),
-    story(
+    ipvs(
         "weight-zero-left",
         "what a run left at weight 0 serves or goes",
         regressions::drain::weight_zero_left,
@@ -378,7 +409,7 @@ pub const ALL: &[Scenario] = &[
         "slices of the other family",
         regressions::neighbours::families_mixed,
     ),
-    story(
+    ipvs(
         "killed-midway",
         "kill -9 in the middle of a sync",
         regressions::sync::killed_midway,
@@ -419,7 +450,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         on_demand: true,
         bare: true,
-        ..story(
+        ..ipvs(
             "scale",
             "5,000 Services × 10: figures, against ipvsadm -R",
             scale::scale,

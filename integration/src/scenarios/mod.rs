@@ -24,12 +24,13 @@ mod scale;
 mod services;
 mod tuning;
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 
+use crate::conformance::cell::TRANSPORTS;
+use crate::dataplane::Program;
 use crate::guest::agent::Agent;
 use crate::guest::cluster::{ApiServer, Cluster};
+use crate::guest::probe::Transport;
 use crate::guest::sh_in;
 use crate::guest::topology::{NODES, Topology};
 
@@ -40,14 +41,16 @@ use expect::{answered_by, at, node_addresses, refused, route_from_client, seen_c
 
 /// What a story works with.
 pub struct Lab {
-    pub program: PathBuf,
+    pub program: Program,
+    /// Whether the kernel has sockets of SCTP.
+    pub has_sctp: bool,
     pub cluster: Cluster,
     pub agents: Vec<Agent>,
     _topology: Topology,
 }
 
 impl Lab {
-    pub fn new(program: PathBuf, api: ApiServer) -> Result<Self> {
+    pub fn new(program: Program, has_sctp: bool, api: ApiServer) -> Result<Self> {
         let topology = Topology::new()?;
         println!("topology is up; waiting for the API server");
         let mut cluster = Cluster::connect(api)?;
@@ -56,6 +59,7 @@ impl Lab {
         }
         Ok(Self {
             program,
+            has_sctp,
             cluster,
             agents: Vec::new(),
             _topology: topology,
@@ -78,6 +82,15 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Over what the kernel can ask.
+    pub fn transports(&self) -> &'static [Transport] {
+        if self.has_sctp {
+            &TRANSPORTS
+        } else {
+            &[Transport::Tcp, Transport::Udp]
+        }
     }
 
     pub fn start_agent(&mut self, node: &str) -> Result<()> {
@@ -149,6 +162,6 @@ impl Lab {
 
     /// Runs a subcommand of the agent in a node.
     pub fn agent_command(&self, node: &str, words: &str) -> Result<String> {
-        sh_in(node, &format!("{} {words}", self.program.display()))
+        sh_in(node, &format!("{} {words}", self.program.path.display()))
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Lab, answered_by, at, node_addresses, refused, route_from_client};
 use crate::guest::cluster::State::Ready;
-use crate::guest::probe::Transport::{Sctp, Tcp, Udp};
+use crate::guest::probe::Transport::Tcp;
 use crate::guest::probe::{Answer, probe};
 use crate::guest::server::Server;
 use crate::guest::sh_in;
@@ -13,15 +13,20 @@ use crate::guest::topology::{CLIENT, P11, P21, POD_PORT};
 use crate::guest::wait::eventually;
 
 /// Proves topology, servers and probes without the agent.
-pub fn lab_selftest(_lab: &mut Lab) -> Result<()> {
+pub fn lab_network(lab: &mut Lab) -> Result<()> {
     for from in ["p12", "p32", "n1", "n3", CLIENT] {
         for addr in [P11.v4(), P11.v6()] {
-            for transport in [Tcp, Udp, Sctp] {
-                answered_by(from, transport, at(&addr, POD_PORT)?, &["p11"])?;
+            for transport in lab.transports() {
+                answered_by(from, *transport, at(&addr, POD_PORT)?, &["p11"])?;
             }
             refused(from, Tcp, at(&addr, 1)?)?;
         }
     }
+    Ok(())
+}
+
+/// The same with IPVS, programmed by hand.
+pub fn lab_selftest(_lab: &mut Lab) -> Result<()> {
     sh_in("n1", "sysctl -qw net.ipv4.vs.conntrack=1")?;
     for (vip, real) in [
         ("192.168.50.11", P11.v4()),

@@ -46,7 +46,11 @@ impl Trial {
 
 fn prove(lab: &mut Lab, story: &str, cells: &[Cell]) -> Result<()> {
     let stage = Stage::set(lab)?;
-    let mut trials: Vec<Trial> = cells
+    let transports = lab.transports();
+    let (asked, left_out): (Vec<Cell>, Vec<Cell>) = cells
+        .iter()
+        .partition(|cell| transports.contains(&cell.transport));
+    let mut trials: Vec<Trial> = asked
         .iter()
         .map(|cell| Trial {
             cell: *cell,
@@ -62,7 +66,7 @@ fn prove(lab: &mut Lab, story: &str, cells: &[Cell]) -> Result<()> {
         let (node, seconds) = (entry.node(), begun.elapsed().as_secs());
         println!("  those that enter at {node}: {seconds} s");
     }
-    report(story, &stage, &trials)
+    report(story, &stage, &trials, &left_out)
 }
 
 /// The cells of one entry: those that get an answer or a refusal, until they do, then, with all that
@@ -101,11 +105,11 @@ fn until_settled(
 }
 
 /// Prints what failed and what was proved.
-fn report(story: &str, stage: &Stage, trials: &[Trial]) -> Result<()> {
-    let mut proved: BTreeMap<Article, (usize, usize)> = BTreeMap::new();
+fn report(story: &str, stage: &Stage, trials: &[Trial], left_out: &[Cell]) -> Result<()> {
+    let mut proved: BTreeMap<Article, (usize, usize, usize)> = BTreeMap::new();
     let mut failed = 0;
     for trial in trials {
-        let (passed, of) = proved.entry(trial.judgement.article).or_default();
+        let (passed, of, _) = proved.entry(trial.judgement.article).or_default();
         *of += 1;
         let Some(came) = &trial.complaint else {
             *passed += 1;
@@ -119,12 +123,16 @@ fn report(story: &str, stage: &Stage, trials: &[Trial]) -> Result<()> {
             trial.judgement.article,
         );
     }
-    for (article, (passed, of)) in proved {
+    for cell in left_out {
+        proved.entry(judge(cell).article).or_default().2 += 1;
+    }
+    for (article, (passed, of, left_out)) in proved {
         Proof {
             story: story.to_owned(),
             subject: article.key(),
             passed,
             of,
+            left_out,
         }
         .announce();
     }
@@ -133,6 +141,12 @@ fn report(story: &str, stage: &Stage, trials: &[Trial]) -> Result<()> {
         trials.len() - failed,
         trials.len()
     );
+    if !left_out.is_empty() {
+        println!(
+            "  {} cells were left out: they need SCTP, which this kernel has not",
+            left_out.len()
+        );
+    }
     ensure!(
         failed == 0,
         "{failed} of {} cells gave something else",

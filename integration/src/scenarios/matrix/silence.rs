@@ -128,7 +128,8 @@ fn arrivals(namespace: &str) -> Result<u64> {
     let [snmp, snmp6, sctp] = inside(namespace, || {
         [read("snmp"), read("snmp6"), read("sctp/snmp")]
     })?;
-    let (snmp, snmp6, sctp) = (snmp?, snmp6?, sctp?);
+    // A kernel without SCTP has no such file, and no packet of it arrives at a socket.
+    let (snmp, snmp6, sctp) = (snmp?, snmp6?, sctp.unwrap_or_default());
     let mut count = columns(&snmp, "Udp:", "InDatagrams").unwrap_or_default()
         + value(&snmp6, "Udp6InDatagrams").unwrap_or_default()
         + value(&sctp, "SctpInSCTPPacks").unwrap_or_default();
