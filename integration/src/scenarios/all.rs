@@ -79,6 +79,22 @@ pub const ALL: &[Scenario] = &[
             scale::cost,
         )
     },
+    // Long ones early, so that no guest works alone at the end.
+    story(
+        "matrix",
+        "every two circumstances of the conformance matrix together",
+        matrix::matrix,
+    ),
+    story(
+        "history",
+        "after a long random history the kernel is that of a fresh start",
+        history::history,
+    ),
+    ipvs(
+        "killed-midway",
+        "kill -9 in the middle of a sync",
+        regressions::sync::killed_midway,
+    ),
     story(
         "cluster-ip",
         "a cluster IP from pods, nodes and outside",
@@ -408,21 +424,6 @@ pub const ALL: &[Scenario] = &[
         "families-mixed",
         "slices of the other family",
         regressions::neighbours::families_mixed,
-    ),
-    ipvs(
-        "killed-midway",
-        "kill -9 in the middle of a sync",
-        regressions::sync::killed_midway,
-    ),
-    story(
-        "matrix",
-        "every two circumstances of the conformance matrix together",
-        matrix::matrix,
-    ),
-    story(
-        "history",
-        "after a long random history the kernel is that of a fresh start",
-        history::history,
     ),
     story(
         "path-mtu",
