@@ -421,6 +421,11 @@ pub const ALL: &[Scenario] = &[
         regressions::neighbours::loopback_reached,
     ),
     story(
+        "window-left",
+        "a packet from outside the window of its connection",
+        regressions::window::left,
+    ),
+    story(
         "families-mixed",
         "slices of the other family",
         regressions::neighbours::families_mixed,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::Resource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -142,6 +143,10 @@ fn read(document: &Document, found: &mut Objects) -> Result<(), Fault> {
         Some("EndpointSlice") => {
             let object: objects::EndpointSlice = typed(text)?;
             let name = named(document, "EndpointSlice", convert::object_name(&object))?;
+            if is_headless(&object) {
+                found.notices.push(headless("EndpointSlice", &name));
+                return Ok(());
+            }
             let converted = convert::endpoint_slice(&object);
             problems = converted.problems;
             match converted.value {
@@ -156,7 +161,11 @@ fn read(document: &Document, found: &mut Objects) -> Result<(), Fault> {
         }
         Some("Endpoints") => {
             let object: objects::Endpoints = typed(text)?;
-            named(document, "Endpoints", convert::object_name(&object))?;
+            let name = named(document, "Endpoints", convert::object_name(&object))?;
+            if is_headless(&object) {
+                found.notices.push(headless("Endpoints", &name));
+                return Ok(());
+            }
             let converted = convert::endpoints(&object);
             problems = converted.problems;
             found.slices.extend(converted.value);
@@ -194,6 +203,17 @@ fn read(document: &Document, found: &mut Objects) -> Result<(), Fault> {
         .notices
         .extend(problems.iter().map(Problem::to_string));
     Ok(())
+}
+
+/// What the watch of slices asks the API server to leave out.
+fn is_headless(object: &impl Resource) -> bool {
+    let labels = object.meta().labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key(objects::HEADLESS_LABEL))
+}
+
+fn headless(kind: &str, name: &ObjectName) -> String {
+    let label = objects::HEADLESS_LABEL;
+    format!("{kind} {name}: left out: it has the label {label}")
 }
 
 fn named(document: &Document, kind: &str, name: ObjectName) -> Result<ObjectName, Fault> {

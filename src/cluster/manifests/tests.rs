@@ -152,3 +152,28 @@ fn the_node_of_that_name_comes_and_goes() {
     assert_eq!(diff(&none, &some, "n2"), []);
     assert_eq!(diff(&some, &none, "n1"), [Event::NodeDeleted]);
 }
+
+/// The API server leaves these out of the watch, whatever the label says.
+#[test]
+fn endpoints_of_headless_services_are_left_out() {
+    let label = "labels: {kubernetes.io/service-name: web";
+    let labelled = |value: &str| {
+        let more = format!("{label}, service.kubernetes.io/headless: '{value}'");
+        parse_file("web.yaml", &WEB.replace(label, &more)).unwrap()
+    };
+    for value in ["", "true", "false"] {
+        let objects = labelled(value);
+        assert!(objects.slices.is_empty() && objects.services.len() == 1);
+        let notice =
+            "EndpointSlice shop/web-1: left out: it has the label service.kubernetes.io/headless";
+        assert_eq!(objects.notices[1..], [notice]);
+    }
+    let text = "kind: Endpoints\nmetadata: {name: db, labels: {service.kubernetes.io/headless: ''}}\n\
+                subsets: [{addresses: [{ip: 10.0.0.9}], ports: [{port: 5432}]}]\n";
+    let objects = parse_file("db.yaml", text).unwrap();
+    assert!(objects.slices.is_empty());
+    let notice = "Endpoints default/db: left out: it has the label service.kubernetes.io/headless";
+    assert_eq!(objects.notices, [notice]);
+    let unlabelled = text.replace("service.kubernetes.io/headless", "app");
+    assert_eq!(parse_file("db.yaml", &unlabelled).unwrap().slices.len(), 1);
+}

@@ -8,6 +8,7 @@ pub mod drain;
 pub mod neighbours;
 pub mod sync;
 pub mod udp;
+pub mod window;
 
 use std::fs;
 use std::io::Read;
