@@ -45,7 +45,7 @@ test-unit: ## Unit and property tests, and the netfilter clients on this kernel 
 	@cargo test --quiet --workspace
 
 .PHONY: test-kernel
-test-kernel: build ## Scenarios with real packets: make test-kernel KERNEL=uml|qemu SCENARIO=name
+test-kernel: build ## Scenarios with real packets: make test-kernel KERNEL=uml|qemu|native-nft|… SCENARIO=name
 	$(call phase,scenarios on $(KERNEL))
 	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $(KERNEL) $(SCENARIO)
 
@@ -93,10 +93,19 @@ test-demo: build ## The demo in a guest, and as it runs on a kernel that has ip_
 	@out=$$($(CARGO_TARGET_DIR)/debug/lab exec --kernel qemu -- $(CARGO_TARGET_DIR)/debug/lab demo) || \
 	  { echo "$$out"; exit 1; }; echo '1 passed, 0 failed'
 
+# The suites of both kernels at once: neither keeps the processors busy. An interrupt ends the lab, and by
+# that its reader.
+SUITES = suite-uml suite-qemu
+.PHONY: $(SUITES)
+$(SUITES): suite-%:
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $* 2>&1 | (trap '' INT; exec sed -u 's/^/$*: /')
+
 .PHONY: test-kernels
 test-kernels: ## The ipvsadm comparison and all scenarios on both kernels
-	@$(MAKE) --no-print-directory test-parity test-kernel KERNEL=uml
-	@$(MAKE) --no-print-directory test-rules test-kernel KERNEL=qemu
+	@$(MAKE) --no-print-directory test-parity KERNEL=uml
+	@$(MAKE) --no-print-directory test-rules
+	$(call phase,scenarios on both kernels)
+	@$(MAKE) --no-print-directory --keep-going -j2 $(SUITES)
 
 .PHONY: test
 test: ## Everything, as continuous integration runs it

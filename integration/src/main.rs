@@ -50,9 +50,9 @@ enum Command {
         /// By what the agents serve [default: iptables on this machine's own kernel, else ipvs]
         #[arg(long, value_enum)]
         dataplane: Option<Dataplane>,
-        /// How many guests share the scenarios, side by side
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-        guests: u8,
+        /// How many guests share the scenarios, side by side [default: by kernel and processors]
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+        guests: Option<u8>,
         names: Vec<String>,
     },
     /// Boot a guest and run one command in it
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
             names,
         } => scenarios::known(&names).and_then(|()| {
             let platform = Platform::new(kernel, dataplane);
-            host::run(platform, usize::from(guests), &names)
+            host::run(platform, guests.map(usize::from), &names)
         }),
         Command::Exec { kernel, command } => host::exec(kernel, &command),
         Command::Demo => host::demo(),

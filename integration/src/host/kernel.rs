@@ -33,6 +33,18 @@ impl Kernel {
         }
     }
 
+    /// How many guests share stories unless somebody asks for another number.
+    pub fn guests(self) -> usize {
+        match self {
+            // An emulated one keeps more than a processor busy, and boots for long.
+            Self::Qemu | Self::QemuLegacy => 1,
+            // One processor each, and half of the time it waits.
+            Self::Uml | Self::NativeLegacy | Self::NativeNft => {
+                1 + std::thread::available_parallelism().map_or(1, usize::from)
+            }
+        }
+    }
+
     /// What the kernel is there for.
     const fn dataplane(self) -> Dataplane {
         if self.is_native() {

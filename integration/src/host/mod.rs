@@ -197,5 +197,5 @@ fn exists(path: &Path) -> Result<()> {
 }
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const RUN_LIMIT: Duration = Duration::from_secs(1500);
+const RUN_LIMIT: Duration = Duration::from_secs(2400);
 const DEMO_LIMIT: Duration = Duration::from_secs(180);

@@ -21,7 +21,7 @@ use crate::protocol::{Proof, Verdict};
 use crate::scenarios::{ALL, Scenario};
 
 /// Runs the stories that are named, or all but those on demand, in so many guests.
-pub fn run(platform: Platform, guests: usize, names: &[String]) -> Result<()> {
+pub fn run(platform: Platform, guests: Option<usize>, names: &[String]) -> Result<()> {
     let signals = Signals::watch()?;
     let work = Work::new()?;
     let has_sctp = platform.has_sctp();
@@ -38,6 +38,7 @@ pub fn run(platform: Platform, guests: usize, names: &[String]) -> Result<()> {
         limit: limit(&stories),
     };
     fs::create_dir_all(&shared.queue)?;
+    let guests = guests.unwrap_or_else(|| platform.kernel.guests());
     let guests = guests.clamp(1, stories.len().max(1));
     let ends: Vec<End> = std::thread::scope(|scope| {
         let shared = &shared;
