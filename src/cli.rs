@@ -96,6 +96,10 @@ pub struct SourceArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What a Service means here")]
 pub struct ServiceArgs {
+    /// By what Services are served: IPVS, or iptables, which needs no module but cannot know what
+    /// endpoints have to do; auto takes IPVS where the kernel has it
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = DataplaneArg::Auto)]
+    pub dataplane: DataplaneArg,
     /// Scheduler of Services that ask for none by annotation: rr, wlc, mh …
     #[arg(long, value_name = "NAME", default_value = "rr")]
     pub scheduler: String,
@@ -210,6 +214,13 @@ pub enum LogFormat {
 /// A CIDR that everybody reads alike.
 fn cidr(text: &str) -> Result<IpNet, String> {
     parse_cidr(text).ok_or_else(|| "it takes a CIDR such as 10.96.0.0/16 or fd00::/64".to_owned())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataplaneArg {
+    Auto,
+    Ipvs,
+    Iptables,
 }
 
 /// kube-proxy's names.

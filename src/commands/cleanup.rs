@@ -1,4 +1,4 @@
-//! `ipvs-agent cleanup`: a plan against nothing, over everything that is there.
+//! `ipvs-agent cleanup`: each dataplane's plan against nothing, over everything that is there.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use ipvs_sys::Client;
 
 use super::{explain_ipvs, settings};
 use crate::cli::CleanupArgs;
-use crate::dataplane::Dataplane;
-use crate::dataplane::ipvs::{IpvsDataplane, Settings, Target};
+use crate::dataplane::iptables::IptablesDataplane;
+use crate::dataplane::ipvs::{IpvsDataplane, Settings};
+use crate::dataplane::{Dataplane, plan_removal};
 use crate::model::Moment;
-use crate::resolve::DesiredState;
 
 /// Removes all that the agent made.
 pub fn run(args: &CleanupArgs) -> anyhow::Result<()> {
@@ -30,7 +30,8 @@ pub fn run(args: &CleanupArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One round; gives the number of objects that went, or that there are.
+/// One round; gives the number of objects that went, or that there are. What both dataplanes use goes
+/// with the second.
 fn clean(args: &CleanupArgs) -> anyhow::Result<usize> {
     let client = match Client::open() {
         Ok(client) => Some(client),
@@ -42,17 +43,26 @@ fn clean(args: &CleanupArgs) -> anyhow::Result<usize> {
         drain_timeout: Duration::ZERO,
         ..settings(&args.kernel)?
     };
-    let mut dataplane = IpvsDataplane::open(client, settings)?;
-    let now = Moment::default();
-    let mut observed = dataplane.observe(None)?;
-    let (desired, target) = (DesiredState::default(), Target::nothing());
-    let scope = IpvsDataplane::everything(&desired, &target, &observed);
-    let steps = IpvsDataplane::plan(&desired, &target, &observed, &scope, now);
-    if args.dry_run {
+    let first = remove(&mut IptablesDataplane::open()?, true, args.dry_run)?;
+    let second = remove(
+        &mut IpvsDataplane::open(client, settings)?,
+        false,
+        args.dry_run,
+    )?;
+    Ok(first + second)
+}
+
+fn remove<D: Dataplane>(
+    dataplane: &mut D,
+    spare_shared: bool,
+    dry_run: bool,
+) -> anyhow::Result<usize> {
+    let (mut observed, steps) = plan_removal(dataplane, spare_shared)?;
+    if dry_run {
         steps.iter().for_each(|step| println!("{step}"));
         return Ok(steps.len());
     }
-    let report = dataplane.apply(steps, &mut observed, now);
+    let report = dataplane.apply(steps, &mut observed, Moment::default());
     for failure in &report.failed {
         let source = anyhow::anyhow!("{}", failure.source);
         eprintln!("{}: {source:#}", failure.step);

@@ -1,5 +1,6 @@
 //! One file for each subcommand: the wiring from arguments to the parts.
 
+mod choice;
 pub mod cleanup;
 pub mod list;
 pub mod run;

@@ -1,7 +1,6 @@
 //! `ipvs-agent run`: starts the parts and keeps them until a signal.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,70 +10,124 @@ use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{explain_ipvs, settings};
+use super::choice::{Choice, choose};
+use super::settings;
 use crate::cli::{DetectLocalMode, RunArgs, ServiceArgs, SourceArgs};
 use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
+use crate::dataplane::iptables::IptablesDataplane;
 use crate::dataplane::ipvs::settings::{TcpTimeout, TimeoutSettings};
 use crate::dataplane::ipvs::{IpvsDataplane, Settings};
 use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::policy::settings::DetectLocal;
+use crate::dataplane::{self, Dataplane, remove_all};
 use crate::events;
 use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
-use crate::inspect::modules;
-use crate::model::{Moment, Notice, Scheduler};
-use crate::resolve::{KERNEL_SCHEDULERS, NodePortAddresses, Policy};
+use crate::model::{Moment, Notice, Problem};
+use crate::resolve::{NodePortAddresses, Policy};
 use crate::routing::AddressWatch;
 use crate::sync::engine::EngineConfig;
 use crate::sync::place::PlaceConfig;
-use crate::sync::{Board, Engine, Loop, Memory, Outlets, Timing};
+use crate::sync::{Board, Engine, Loop, Memory, Outlets, Retire, Timing};
 use crate::telemetry;
 
 /// Runs the agent.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::start(args.runtime.log_format, &args.runtime.log)
         .with_context(|| format!("--log {:?} is not a filter", args.runtime.log))?;
-    let config = engine_config(&args)?;
     let timing = Timing {
         audit_interval: positive("--audit-interval", args.runtime.audit_interval)?,
         seed: seed(&args.source.node_name),
     };
-    let mut client = Client::open().map_err(explain_ipvs)?;
-    let version = client.info()?.version;
-    let dataplane = IpvsDataplane::open(Some(client), config.settings.clone())?;
-    let (major, minor, patch) = version;
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        node = args.source.node_name,
-        kernel = %rustix::system::uname().release().to_string_lossy(),
-        ipvs = format!("{major}.{minor}.{patch}"),
-        schedulers = config.policy.schedulers.iter().cloned().collect::<Vec<_>>().join(","),
-        iptables = dataplane.iptables().name(),
-        source = source_name(&args),
-        "ipvs-agent starts"
-    );
+    let mut choice = choose(args.services.dataplane, &args.services.scheduler)?;
+    let config = engine_config(&args, &choice)?;
     // Two, so that health and metrics answer while a large list is decoded.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(args, config, timing, dataplane))
+    let told = Told::of(&choice);
+    match choice.ipvs.take() {
+        Some(mut client) => {
+            let (major, minor, patch) = client.info()?.version;
+            let version = format!("{major}.{minor}.{patch}");
+            let dataplane = IpvsDataplane::open(Some(client), config.settings.clone())?;
+            log_start(&args, &config, &version, dataplane.iptables().name());
+            let retire = retire(IptablesDataplane::open);
+            runtime.block_on(serve(args, config, timing, told, dataplane, retire))
+        }
+        None => {
+            let dataplane = IptablesDataplane::open()?;
+            log_start(&args, &config, "none", dataplane.iptables().name());
+            let settings = config.settings.clone();
+            let retire = retire(move || IpvsDataplane::open(Client::open().ok(), settings.clone()));
+            let policy = config.settings.policy.clone();
+            let config = config.with_settings(policy);
+            runtime.block_on(serve(args, config, timing, told, dataplane, retire))
+        }
+    }
 }
 
-async fn serve(
+/// What the pages and the Node's Events say of the dataplane.
+struct Told {
+    dataplane: &'static str,
+    problems: Vec<Problem>,
+}
+
+impl Told {
+    fn of(choice: &Choice) -> Self {
+        Self {
+            dataplane: choice.name(),
+            problems: choice.problems.clone(),
+        }
+    }
+}
+
+fn log_start(args: &RunArgs, config: &EngineConfig<Settings>, ipvs: &str, iptables: &str) {
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = args.source.node_name,
+        kernel = %rustix::system::uname().release().to_string_lossy(),
+        ipvs,
+        schedulers = config.policy.schedulers.iter().cloned().collect::<Vec<_>>().join(","),
+        iptables,
+        source = source_name(args),
+        "ipvs-agent starts"
+    );
+}
+
+/// Removes what another dataplane has on the node, but for what this one uses too.
+fn retire<D: Dataplane>(open: impl Fn() -> Result<D, dataplane::Error> + Send + 'static) -> Retire {
+    Box::new(move || {
+        let report = remove_all(&mut open()?, true)?;
+        let failed = report.failed.into_iter().next();
+        failed.map_or(Ok(report.applied), |failure| Err(failure.source))
+    })
+}
+
+async fn serve<D>(
     args: RunArgs,
-    config: EngineConfig<Settings>,
+    config: EngineConfig<D::Settings>,
     timing: Timing,
-    dataplane: IpvsDataplane,
-) -> anyhow::Result<()> {
+    told: Told,
+    dataplane: D,
+    retire: Retire,
+) -> anyhow::Result<()>
+where
+    D: Dataplane + Send + 'static,
+    D::Settings: Send,
+    D::Target: Send,
+    D::Observed: Send,
+{
     let shutdown = CancellationToken::new();
     let sources = SourceBoard::default();
     let board = Arc::new(Board::new(sources.clone()));
     let started = start_of_clock();
     let pages = Pages {
         board: board.clone(),
+        dataplane: told.dataplane,
         started,
         patience: timing.audit_interval * 2,
     };
@@ -109,6 +162,12 @@ async fn serve(
             tokio::spawn(watch::run(access, node_name.clone(), deliver, sources));
         }
     }
+    for problem in &told.problems {
+        warn!("{problem}");
+    }
+    if !told.problems.is_empty() {
+        outlets.notice(Notice::of_node(&node_name, told.problems));
+    }
     let (health_checks, changes) = mpsc::unbounded_channel();
     outlets.health_checks = Some(health_checks);
     let service_health = ServiceHealth::new(pages, node_name, outlets.notices.clone());
@@ -130,6 +189,7 @@ async fn serve(
         shutdown: shutdown.clone(),
         clock: clock(started),
         memory,
+        retire: Some(retire),
     };
     let mut thread = tokio::task::spawn_blocking(move || kernel.run());
     let mut terminate = signal(SignalKind::terminate())?;
@@ -146,26 +206,8 @@ async fn serve(
     thread.await.context("the kernel thread failed")
 }
 
-fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<Settings>> {
+fn engine_config(args: &RunArgs, choice: &Choice) -> anyhow::Result<EngineConfig<Settings>> {
     let services = &args.services;
-    let schedulers = modules::schedulers(
-        &fs::read_to_string("/proc/modules").unwrap_or_default(),
-        &modules::installed(),
-    );
-    let name = services.scheduler.as_str();
-    if !KERNEL_SCHEDULERS.contains(&name) {
-        bail!(
-            "--scheduler {name:?}: allowed are {}",
-            KERNEL_SCHEDULERS.join(" ")
-        );
-    }
-    if !schedulers.is_empty() && !schedulers.contains(name) {
-        let have: Vec<_> = schedulers.iter().map(String::as_str).collect();
-        bail!(
-            "--scheduler {name}: this kernel has no ip_vs_{name}; it has {}",
-            have.join(" ")
-        );
-    }
     if let Some(whole) = services
         .cluster_cidr
         .iter()
@@ -177,9 +219,11 @@ fn engine_config(args: &RunArgs) -> anyhow::Result<EngineConfig<Settings>> {
     Ok(EngineConfig {
         node_name: args.source.node_name.clone(),
         policy: Policy {
-            scheduler: Scheduler::named(name),
-            schedulers,
+            scheduler: choice.scheduler.clone(),
+            schedulers: choice.schedulers.clone(),
             refused_schedulers: BTreeSet::new(),
+            approximated: choice.approximated(),
+            tunable: choice.ipvs.is_some(),
             external_ip_cidrs: services.external_ip_cidr.clone(),
         },
         settings: Settings {

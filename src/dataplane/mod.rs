@@ -7,6 +7,7 @@
 //! ```
 //! The first sync, a change, the audit and `cleanup` are the same `plan` over a different scope.
 
+pub mod iptables;
 pub mod ipvs;
 pub mod policy;
 
@@ -66,6 +67,12 @@ pub trait Dataplane {
         desired: &DesiredState,
     ) -> Self::Target;
 
+    /// The target of one that leaves the node: nothing at all.
+    fn nothing() -> Self::Target;
+
+    /// Leaves out of sight what the other dataplane uses too.
+    fn spare_shared(observed: &mut Self::Observed);
+
     /// Takes one changed virtual server into the target and names what it touches.
     fn retarget(target: &mut Self::Target, change: Change<'_>, scope: &mut Self::Scope);
 
@@ -121,6 +128,31 @@ pub trait Dataplane {
         observed: &mut Self::Observed,
         now: Moment,
     ) -> Report<Self::Step>;
+}
+
+/// Removes all that a dataplane has in the kernel. `spare_shared`: but for what the other one, which
+/// takes its place, uses too.
+pub fn remove_all<D: Dataplane>(
+    dataplane: &mut D,
+    spare_shared: bool,
+) -> Result<Report<D::Step>, Error> {
+    let (mut observed, steps) = plan_removal(dataplane, spare_shared)?;
+    Ok(dataplane.apply(steps, &mut observed, Moment::default()))
+}
+
+/// The steps of [`remove_all`], with what they were planned against.
+pub fn plan_removal<D: Dataplane>(
+    dataplane: &mut D,
+    spare_shared: bool,
+) -> Result<(D::Observed, Vec<D::Step>), Error> {
+    let mut observed = dataplane.observe(None)?;
+    if spare_shared {
+        D::spare_shared(&mut observed);
+    }
+    let (desired, target) = (DesiredState::default(), D::nothing());
+    let scope = D::everything(&desired, &target, &observed);
+    let steps = D::plan(&desired, &target, &observed, &scope, Moment::default());
+    Ok((observed, steps))
 }
 
 /// A set of objects to be planned.

@@ -126,7 +126,7 @@ impl Sender {
                 .insert(self.reporter.access.connect().await?)
                 .clone(),
         };
-        let events: Api<Event> = Api::namespaced(client, &report.service.namespace);
+        let events: Api<Event> = Api::namespaced(client, object::namespace(report));
         let name = object::name(&self.reporter.node, report);
         let (now, wall) = (self.now(), Timestamp::now());
         if let Some(count) = outbox.repeat(&name, now) {

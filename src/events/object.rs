@@ -31,13 +31,22 @@ pub(super) fn name(node: &str, report: &Report) -> String {
     format!("{}.{hash:016x}", report.service.name)
 }
 
+/// Where the Event is kept: Events about a Node are in `default`.
+pub(super) fn namespace(report: &Report) -> &str {
+    match &*report.service.namespace {
+        "" => "default",
+        namespace => namespace,
+    }
+}
+
 /// The Event when it is first met.
 pub(super) fn event(node: &str, report: &Report, now: Timestamp) -> Event {
-    let service = &report.service;
+    let about = &report.service;
+    let own = Some(about.namespace.to_string()).filter(|namespace| !namespace.is_empty());
     Event {
         metadata: ObjectMeta {
             name: Some(name(node, report)),
-            namespace: Some(service.namespace.to_string()),
+            namespace: Some(namespace(report).to_owned()),
             ..ObjectMeta::default()
         },
         action: Some(ACTION.to_owned()),
@@ -46,9 +55,9 @@ pub(super) fn event(node: &str, report: &Report, now: Timestamp) -> Event {
         reason: Some(report.problem.reason.to_string()),
         regarding: Some(ObjectReference {
             api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(service.namespace.to_string()),
-            name: Some(service.name.to_string()),
+            kind: Some(if own.is_some() { "Service" } else { "Node" }.to_owned()),
+            namespace: own,
+            name: Some(about.name.to_string()),
             uid: Some(report.uid.to_string()).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         }),

@@ -31,6 +31,8 @@ pub use listen::{ListenError, listen};
 #[derive(Clone)]
 pub struct Pages {
     pub board: Arc<Board>,
+    /// By what Services are served: `ipvs` or `iptables`.
+    pub dataplane: &'static str,
     /// The clock that `Moment` counts from.
     pub started: std::time::Instant,
     /// How long something may fail before it counts: twice the audit interval, as kube-proxy's
@@ -89,7 +91,10 @@ pub async fn serve_metrics(
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics))
-        .route("/proxyMode", get(async || "ipvs"))
+        .route(
+            "/proxyMode",
+            get(async |State(pages): State<Pages>| pages.dataplane),
+        )
         .route("/healthz", get(healthz))
         .with_state(pages);
     axum::serve(listener, router)

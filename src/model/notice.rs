@@ -33,6 +33,8 @@ pub enum Reason {
     AddressConflict,
     /// Somebody else's virtual server stands at the address and port.
     ForeignVirtualServer,
+    /// The kernel lacks IPVS, or one of its schedulers.
+    IpvsUnavailable,
     /// kube-proxy's word for a health check port that cannot be opened.
     FailedToStartServiceHealthcheck,
 }
@@ -42,7 +44,9 @@ impl Reason {
     pub fn is_of_one_node(self) -> bool {
         matches!(
             self,
-            Self::ForeignVirtualServer | Self::FailedToStartServiceHealthcheck
+            Self::ForeignVirtualServer
+                | Self::FailedToStartServiceHealthcheck
+                | Self::IpvsUnavailable
         )
     }
 }
@@ -57,6 +61,7 @@ impl fmt::Display for Reason {
             Self::RefusedEndpoint => "RefusedEndpoint",
             Self::AddressConflict => "AddressConflict",
             Self::ForeignVirtualServer => "ForeignVirtualServer",
+            Self::IpvsUnavailable => "IPVSUnavailable",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
         })
     }
@@ -71,9 +76,11 @@ pub enum Topic {
     Kernel,
     /// Its health check.
     HealthCheck,
+    /// By what the node serves; of the Node, whose name stands without a namespace.
+    Dataplane,
 }
 
-/// All that is wrong with a Service now, in one respect; nothing once it is in order.
+/// All that is wrong with a Service, or with the Node, now, in one respect; nothing once it is in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     pub service: ObjectName,
@@ -81,4 +88,16 @@ pub struct Notice {
     pub uid: Box<str>,
     pub topic: Topic,
     pub problems: Vec<Problem>,
+}
+
+impl Notice {
+    /// What is wrong with a node itself. It is known by its name alone.
+    pub fn of_node(node: &str, problems: Vec<Problem>) -> Self {
+        Self {
+            service: ObjectName::new("", node),
+            uid: node.into(),
+            topic: Topic::Dataplane,
+            problems,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::real_server::RealServers;
-use super::service::ServicePortName;
+use super::service::{ServicePortName, TrafficPolicy};
 
 /// Name of a kernel scheduler and its flags.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +21,9 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// What takes the place of one that a kernel lacks.
+    pub const NEAREST: &str = "rr";
+
     /// The scheduler with the flags that it always needs: without its fallback flag a hashing
     /// scheduler refuses the clients of a draining real server (35 of 60 seen on Linux 6.1).
     pub fn named(name: &str) -> Self {
@@ -114,6 +117,8 @@ pub struct VirtualServer {
     pub scheduler: Scheduler,
     pub persistence: Option<Persistence>,
     pub tuning: Tuning,
+    /// What chose `real_servers`: where it is the same for two addresses of a Service port, so are they.
+    pub policy: TrafficPolicy,
     /// For clients from anywhere; from elsewhere only, where there are `near` ones.
     pub real_servers: RealServers,
     /// Under `externalTrafficPolicy: Local`: for clients on this node, who may reach every endpoint.

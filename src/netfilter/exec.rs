@@ -50,6 +50,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether what was to be written was refused, and not the writing: by a rule, or at the end of a
+    /// table, where the kernel does not tell which one.
+    pub fn is_about_rules(&self) -> bool {
+        matches!(self, Self::Failed { line: Some(_), .. })
+    }
+}
+
 impl Iptables {
     /// Finds out which variant to use: the one that has our chains from an earlier run, else the one
     /// where kubelet left its hint, else the one with more rules, else the default.

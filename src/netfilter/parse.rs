@@ -30,6 +30,14 @@ impl ObservedRules {
         self.chains.is_empty() && self.jumps.is_empty()
     }
 
+    /// Those of the chains whose names are picked, with the jumps to them.
+    pub fn only(mut self, picked: impl Fn(&str) -> bool) -> Self {
+        self.chains.retain(|(_, name), _| picked(name));
+        self.jumps
+            .retain(|jump| jump.rule.rsplit(' ').next().is_some_and(&picked));
+        self
+    }
+
     /// The names of our chains in a table.
     pub fn chains_of(&self, table: Table) -> impl Iterator<Item = &String> {
         self.chains

@@ -4,8 +4,11 @@
 //! jumps from base chains one by one. Rules of others are never named.
 
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::parse::{Jump, ObservedRules};
+use crate::model::{Family, Protocol};
+
 use super::ruleset::{CHAIN_PREFIX, Chain, Match, Rule, Table, Target};
 
 /// The text that turns `observed` into `desired`; `None` if they are the same.
@@ -100,12 +103,93 @@ fn jump_to(chain: &Chain) -> String {
     format!("-j {}", chain.name)
 }
 
+fn place(condition: &Match) -> u8 {
+    match condition {
+        Match::SourceBits { .. } => 0,
+        Match::Destination(_) => 1,
+        Match::InInterface { .. } => 2,
+        Match::Protocol(_) | Match::Ports { .. } | Match::Tcp | Match::TcpMidStream => 3,
+        _ => 4,
+    }
+}
+
+fn lower(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
+}
+
+/// The rules of a chain as `iptables-save` prints them.
+pub fn lines(chain: &str, rules: &[Rule]) -> Vec<String> {
+    rules.iter().map(|rule| render_rule(chain, rule)).collect()
+}
+
+/// The text that fills chains of one table anew and removes others. `declared`: chains that only must
+/// be there.
+pub fn replace<'a>(
+    table: Table,
+    declared: impl Iterator<Item = &'a str>,
+    filled: &[(&'a str, &[String])],
+    removed: &[&str],
+) -> String {
+    let mut text = format!("*{table}\n");
+    for name in declared.chain(filled.iter().map(|(name, _)| *name)) {
+        let _ = writeln!(text, ":{name} - [0:0]");
+    }
+    // A chain that goes is emptied: it may lead to another that goes.
+    for name in removed {
+        let _ = writeln!(text, ":{name} - [0:0]");
+    }
+    for line in filled.iter().flat_map(|(_, lines)| *lines) {
+        let _ = writeln!(text, "{line}");
+    }
+    for name in removed {
+        let _ = writeln!(text, "-X {name}");
+    }
+    text.push_str("COMMIT\n");
+    text
+}
+
 /// One rule as `iptables-save` prints it.
 fn render_rule(chain: &str, rule: &Rule) -> String {
     debug_assert!(chain.starts_with(CHAIN_PREFIX));
     let mut line = format!("-A {chain}");
-    for condition in &rule.matches {
+    // `iptables-save` prints what the header says first, in this order.
+    let mut matches: Vec<&Match> = rule.matches.iter().collect();
+    matches.sort_by_key(|condition| place(condition));
+    for condition in matches {
         let _ = match condition {
+            Match::Destination(net) => write!(line, " -d {net}"),
+            Match::SourceBits { family, bits, mask } => {
+                let of = |bits: u32| match family {
+                    Family::V4 => Ipv4Addr::from_bits(bits).to_string(),
+                    Family::V6 => Ipv6Addr::from_bits(bits.into()).to_string(),
+                };
+                write!(line, " -s {}/{}", of(*bits), of(*mask))
+            }
+            Match::Protocol(protocol) => write!(line, " -p {}", lower(*protocol)),
+            Match::Ports {
+                protocol,
+                first,
+                last,
+            } => {
+                let name = lower(*protocol);
+                let _ = write!(line, " -p {name} -m {name} --dport {first}");
+                if last > first {
+                    write!(line, ":{last}")
+                } else {
+                    Ok(())
+                }
+            }
+            Match::Random(parts) => {
+                let share = f64::from(*parts) / f64::from(1_u32 << 31);
+                write!(
+                    line,
+                    " -m statistic --mode random --probability {share:.11}"
+                )
+            }
             Match::Tcp => write!(line, " -p tcp"),
             Match::TcpMidStream => {
                 write!(line, " -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN")
@@ -142,6 +226,14 @@ fn render_rule(chain: &str, rule: &Rule) -> String {
         Target::Drop => write!(line, " -j DROP"),
         Target::MarkFrom(set) => write!(line, " -j SET --map-set {set} dst,dst --map-mark"),
         Target::Jump(chain) => write!(line, " -j {chain}"),
+        Target::Goto(chain) => write!(line, " -g {chain}"),
+        Target::Dnat(to) => write!(line, " -j DNAT --to-destination {to}"),
+        Target::Remember { set, seconds } => {
+            write!(
+                line,
+                " -j SET --add-set {set} src --exist --timeout {seconds}"
+            )
+        }
         Target::Mark { value, mask } => write!(line, " -j MARK --set-xmark {value:#x}/{mask:#x}"),
         Target::Masquerade => write!(line, " -j MASQUERADE --random-fully"),
         Target::Reject(with) => write!(line, " -j REJECT --reject-with {with}"),

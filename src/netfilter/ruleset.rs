@@ -4,6 +4,10 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
+
+use crate::model::{Family, HostPort, Protocol};
+
 /// A table of iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
@@ -60,6 +64,24 @@ impl Rule {
 /// A condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
+    /// `-d NET`
+    Destination(IpNet),
+    /// `-s BITS/MASK`: the source, as far as the mask says.
+    SourceBits {
+        family: Family,
+        bits: u32,
+        mask: u32,
+    },
+    /// `-p NAME`
+    Protocol(Protocol),
+    /// `-p NAME -m NAME --dport FIRST:LAST`
+    Ports {
+        protocol: Protocol,
+        first: u16,
+        last: u16,
+    },
+    /// `-m statistic --mode random`: so many of 2³¹ packets.
+    Random(u32),
     /// `-p tcp`
     Tcp,
     /// `-p tcp ! --syn`: not the beginning of a connection. Must be a rule's first match.
@@ -95,6 +117,16 @@ pub enum Target {
     Return,
     /// To one of our own chains.
     Jump(&'static str),
+    /// To one of our own chains, not to come back.
+    Goto(String),
+    /// `-j DNAT --to-destination ADDRESS:PORT`
+    Dnat(HostPort),
+    /// The source enters a set, for so many seconds from now on:
+    /// `-j SET --add-set NAME src --exist --timeout SECONDS`
+    Remember {
+        set: String,
+        seconds: u32,
+    },
     /// `-j MARK --set-xmark VALUE/MASK`
     Mark {
         value: u32,

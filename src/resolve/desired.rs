@@ -166,7 +166,9 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::model::{Protocol, Scheduler, ServicePortName, Tuning, Unserved, VipKind};
+    use crate::model::{
+        Protocol, Scheduler, ServicePortName, TrafficPolicy, Tuning, Unserved, VipKind,
+    };
 
     fn asks(service: &ObjectName, vip: &str, scheduler: &str) -> Resolved {
         let server = VirtualServer {
@@ -179,6 +181,7 @@ mod tests {
             scheduler: Scheduler::named(scheduler),
             persistence: None,
             tuning: Tuning::default(),
+            policy: TrafficPolicy::default(),
             real_servers: BTreeMap::new(),
             near: None,
             unserved: Unserved::Refuse,

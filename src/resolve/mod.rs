@@ -41,6 +41,10 @@ pub struct Policy {
     pub schedulers: BTreeSet<String>,
     /// Schedulers that this kernel turned out not to have.
     pub refused_schedulers: BTreeSet<String>,
+    /// Schedulers that this dataplane can only come near to, with what it does instead.
+    pub approximated: BTreeMap<&'static str, &'static str>,
+    /// Whether real servers can have thresholds, slow starts and single packets.
+    pub tunable: bool,
     /// `spec.externalIPs` outside these are refused (CVE-2020-8554). Empty: all are refused.
     pub external_ip_cidrs: Vec<IpNet>,
 }
@@ -161,6 +165,7 @@ pub fn resolve(view: View<'_>) -> Resolved {
                             one_packet: wishes.tuning.one_packet && port.protocol == Protocol::Udp,
                             ..wishes.tuning
                         },
+                        policy,
                         real_servers: selection.of(policy).real_servers.clone(),
                         near: (kind.is_external() && policy == TrafficPolicy::Local)
                             .then(|| selection.cluster.real_servers.clone()),

@@ -41,6 +41,8 @@ fn lab() -> Lab {
             scheduler: Scheduler::named("rr"),
             schedulers: BTreeSet::new(),
             refused_schedulers: BTreeSet::new(),
+            approximated: BTreeMap::new(),
+            tunable: true,
             external_ip_cidrs: Vec::new(),
         },
     }

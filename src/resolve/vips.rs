@@ -131,6 +131,8 @@ mod tests {
             scheduler: Scheduler::named("rr"),
             schedulers: [].into(),
             refused_schedulers: [].into(),
+            approximated: BTreeMap::new(),
+            tunable: true,
             external_ip_cidrs: vec!["192.0.2.0/24".parse().unwrap()],
         };
         let view = View {

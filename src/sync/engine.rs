@@ -9,8 +9,8 @@ use super::place::{Moved, Place, PlaceConfig};
 use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
 use crate::model::{
-    HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, VipKind, VipPort,
-    VirtualServer,
+    HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, Scheduler, VipKind,
+    VipPort, VirtualServer,
 };
 use crate::resolve::desired::LostClaim;
 use crate::resolve::{Change, DesiredState, Policy, Resolved, View, resolve};
@@ -26,6 +26,20 @@ pub struct EngineConfig<S> {
     /// Used in place of the node's own pod CIDRs where any are given.
     pub pod_cidrs: BTreeSet<ipnet::IpNet>,
     pub place: PlaceConfig,
+}
+
+impl<S> EngineConfig<S> {
+    /// The same for a dataplane with other settings.
+    pub fn with_settings<T>(self, settings: T) -> EngineConfig<T> {
+        EngineConfig {
+            node_name: self.node_name,
+            policy: self.policy,
+            settings,
+            service_cidrs: self.service_cidrs,
+            pod_cidrs: self.pod_cidrs,
+            place: self.place,
+        }
+    }
 }
 
 /// Knowledge and wishes of one agent.
@@ -95,6 +109,10 @@ impl<D: Dataplane> Engine<D> {
     /// Takes one event in.
     pub fn take(&mut self, event: Event) {
         self.index.apply(event);
+    }
+
+    pub fn node_name(&self) -> &str {
+        &self.config.node_name
     }
 
     pub fn index(&self) -> &Index {
@@ -237,14 +255,24 @@ impl<D: Dataplane> Engine<D> {
     }
 
     /// Takes note of schedulers that the kernel does not have: Services that ask for one by
-    /// annotation get the default. Costs all Services.
-    pub fn refuse_schedulers(&mut self, names: BTreeSet<String>) {
-        let refused = &mut self.config.policy.refused_schedulers;
-        let known = refused.len();
-        refused.extend(names);
-        if refused.len() > known {
-            self.index.mark_dirty(|spec| !spec.annotations.is_empty());
+    /// annotation get the default, and the default gives way to the nearest. Gives the default that
+    /// did. Costs all Services.
+    pub fn refuse_schedulers(&mut self, names: BTreeSet<String>) -> Option<Scheduler> {
+        let policy = &mut self.config.policy;
+        let known = policy.refused_schedulers.len();
+        policy.refused_schedulers.extend(names);
+        if policy.refused_schedulers.len() == known {
+            return None;
         }
+        let refused = policy.refused_schedulers.contains(&policy.scheduler.name);
+        let default_falls = refused && policy.scheduler.name != Scheduler::NEAREST;
+        let fallen = default_falls.then(|| {
+            let nearest = Scheduler::named(Scheduler::NEAREST);
+            std::mem::replace(&mut policy.scheduler, nearest)
+        });
+        self.index
+            .mark_dirty(|spec| fallen.is_some() || !spec.annotations.is_empty());
+        fallen
     }
 
     /// Virtual servers that are desired and cannot be, since somebody else's stands there. Costs

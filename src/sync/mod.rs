@@ -18,4 +18,4 @@ pub mod run;
 pub use board::{Board, Pass, Trigger};
 pub use engine::Engine;
 pub use outlets::Outlets;
-pub use run::{Clock, Loop, Memory, Timing};
+pub use run::{Clock, Loop, Memory, Retire, Timing};

@@ -17,7 +17,9 @@ use super::pace::Pace;
 use super::programming::Programming;
 use crate::cluster::Event;
 use crate::dataplane::{Dataplane, Error, Report, Scope};
-use crate::model::{Moment, Notice, ObjectName, Topic, VipKind, VipPort};
+use crate::model::{
+    Moment, Notice, ObjectName, Problem, Reason, Scheduler, Topic, VipKind, VipPort,
+};
 
 /// Rhythm of the loop.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +40,12 @@ pub struct Loop<D: Dataplane> {
     pub shutdown: CancellationToken,
     pub clock: Clock,
     pub memory: Memory,
+    /// Removes what another dataplane left on the node, once this one serves.
+    pub retire: Option<Retire>,
 }
+
+/// Gives the number of objects that went.
+pub type Retire = Box<dyn FnMut() -> Result<usize, Error> + Send>;
 
 /// What one turn leaves for the next, beside what failed.
 #[derive(Debug, Default)]
@@ -214,8 +221,33 @@ impl<D: Dataplane> Loop<D> {
         if pass.reobserve {
             pace.audit_soon();
         }
+        if trigger.takes_all() && pass.failed + pass.postponed == 0 {
+            self.retire_other();
+        }
         pace.waiting(self.waits(), now);
         self.board.passed(&pass, pace.failures() > 0, now);
+    }
+
+    /// New connections find this dataplane whole before the other one goes.
+    fn retire_other(&mut self) {
+        let Some(retire) = &mut self.retire else {
+            return;
+        };
+        match retire() {
+            Ok(removed) => {
+                if removed > 0 {
+                    info!(
+                        removed,
+                        "removed what the other dataplane had left on this node"
+                    );
+                }
+                self.retire = None;
+            }
+            Err(error) => warn!(
+                error = chain(&error),
+                "cannot remove what the other dataplane left; the next audit tries again"
+            ),
+        }
     }
 
     /// A change that fails while a retry waits joins it, and does not put it off.
@@ -335,7 +367,9 @@ impl<D: Dataplane> Loop<D> {
             pass.failed = failed.len() + skipped;
             pass.reobserve = reobserve;
             pass.postponed = postponed;
-            self.engine.refuse_schedulers(refused_schedulers);
+            if let Some(scheduler) = self.engine.refuse_schedulers(refused_schedulers) {
+                self.tell_lost_scheduler(&scheduler);
+            }
             for failure in failed.iter().take(FAILURES_TOLD) {
                 warn!(step = %failure.step, error = %chain(&failure.source), "step failed");
             }
@@ -368,6 +402,24 @@ impl<D: Dataplane> Loop<D> {
         if !changes.is_empty() {
             self.board.programmed(&changes, wall());
         }
+    }
+
+    /// The node serves, but not as it was told to.
+    fn tell_lost_scheduler(&self, scheduler: &Scheduler) {
+        let text = format!(
+            "this kernel has no ip_vs_{}, which --scheduler asks for: {} is used instead; load the module and \
+             restart the agent",
+            scheduler.name,
+            Scheduler::NEAREST
+        );
+        warn!("{text}");
+        self.outlets.notice(Notice::of_node(
+            self.engine.node_name(),
+            vec![Problem {
+                reason: Reason::IpvsUnavailable,
+                text,
+            }],
+        ));
     }
 
     /// Services whose tuples somebody else's virtual servers hold are told of once each.

@@ -12,14 +12,12 @@
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
 //! * `step`, `plan`, `drain`, `ramp` pure: what to do, in which order, when a real server goes, and
 //!   how one comes
-//! * `flows` pure: which conntrack entries lead astray
 //! * `sysctl`, `timeouts` pure: settings of the kernel that forwarding needs
 //! * `convert` model ↔ `ipvs_sys`
 //! * `kernel` the shell: observe and apply over sockets
 
 pub mod convert;
 pub mod drain;
-pub mod flows;
 pub mod kernel;
 pub mod key;
 pub mod marks;

@@ -193,6 +193,13 @@ impl Observed {
         }
     }
 
+    /// Leaves out of sight what the iptables dataplane uses too.
+    pub fn spare_shared(&mut self) {
+        let shared = |set: SetKind| SetKind::SHARED.contains(&set);
+        self.base.sets.retain(|(set, _)| !shared(*set));
+        self.members.retain(|member| !shared(member.set));
+    }
+
     /// Owes the flows of all UDP tuples that are ours, or were until their virtual server went: an
     /// earlier run may have died before it paid.
     pub fn owe_all_flows(&mut self) {

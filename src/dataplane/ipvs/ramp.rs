@@ -68,6 +68,7 @@ mod tests {
                 slow_start: slow_start.map(Duration::from_secs),
                 ..Tuning::default()
             },
+            policy: crate::model::TrafficPolicy::default(),
             real_servers: [].into(),
             near: None,
             unserved: Unserved::Refuse,

@@ -151,6 +151,14 @@ impl Step {
         }
     }
 
+    /// The tuple whose flows are to be forgotten, with those who serve it.
+    pub fn stale_flows(&self) -> Option<(VipPort, &BTreeSet<HostPort>)> {
+        match self {
+            Self::ForgetFlows { vip, keep } => Some((*vip, keep)),
+            _ => None,
+        }
+    }
+
     /// The change of a set that a step is.
     pub fn set_act(&self) -> Option<SetAct> {
         Some(match self {

@@ -391,6 +391,14 @@ impl Dataplane for Kernel {
         IpvsDataplane::target(settings, network, desired)
     }
 
+    fn nothing() -> Target {
+        Target::nothing()
+    }
+
+    fn spare_shared(observed: &mut Observed) {
+        observed.spare_shared();
+    }
+
     fn retarget(target: &mut Target, change: Change<'_>, scope: &mut Scope) {
         IpvsDataplane::retarget(target, change, scope);
     }

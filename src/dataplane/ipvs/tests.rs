@@ -230,6 +230,7 @@ fn desired(wish: &Wish) -> DesiredState {
             protocol: vip.protocol,
         },
         kind: wished.kind,
+        policy: crate::model::TrafficPolicy::default(),
         scheduler: Scheduler::named("rr"),
         persistence: wished.affinity.then_some(crate::model::Persistence {
             timeout_seconds: 60,

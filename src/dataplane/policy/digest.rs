@@ -18,6 +18,12 @@ impl Digest {
         let number = bytes.fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         Self(number >> (64 - BITS))
     }
+
+    /// The same as a number between 0 and 1, and neither.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits of 55 are enough")]
+    pub fn fraction(self) -> f64 {
+        (self.0 as f64 + 0.5) / (1_u64 << BITS) as f64
+    }
 }
 
 impl fmt::Display for Digest {

@@ -1,8 +1,8 @@
 //! The sets in the kernel: read, and changed in batches.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use super::affinity::AffinitySet;
 use super::sets::{Element, MAX_ELEMENTS, Member, SetKind, as_address, as_mark};
@@ -16,6 +16,15 @@ use crate::netfilter::ipset::{self, Entry, IpsetClient, SetCommand, SetName, Set
 pub enum SetId {
     Kind(SetKind, Family),
     Affinity(AffinitySet),
+}
+
+impl fmt::Display for SetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(set, family) => f.write_str(&set.name(*family)),
+            Self::Affinity(set) => set.fmt(f),
+        }
+    }
 }
 
 impl SetId {

@@ -3,6 +3,7 @@
 //!
 //! * `settings` what an operator may choose about it
 //! * `sets` the netfilter sets by name and type; `members` what a virtual server is in
+//! * `flows` which conntrack entries lead astray
 //! * `affinity`, `digest` sets of clients, and the short names of what has long ones
 //! * `rules` the constant rules that ask them
 //! * `sysctl` settings of the kernel that forwarding needs
@@ -10,6 +11,7 @@
 
 pub mod affinity;
 pub mod digest;
+pub mod flows;
 pub mod kernel;
 pub mod members;
 pub mod rules;

@@ -7,6 +7,9 @@ use crate::dataplane::ClusterNetwork;
 use crate::model::Family;
 use crate::netfilter::ruleset::{Chain, Match, Rule, Table, Target};
 
+/// All chains of the iptables dataplane are named with this, and none of the other's.
+pub const IPTABLES_PREFIX: &str = "IPVS-AGENT-IPT-";
+
 /// What rules of one family are made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Words<'a> {

@@ -18,6 +18,7 @@ fn pages() -> Pages {
     #[expect(clippy::disallowed_methods, reason = "the pages' clock")]
     let started = std::time::Instant::now();
     Pages {
+        dataplane: "ipvs",
         board: Arc::new(Board::new(Default::default())),
         started,
         patience: Duration::ZERO,

@@ -27,7 +27,7 @@ pub(super) fn read(spec: &ServiceSpec, policy: &Policy, findings: &mut Vec<Findi
     let scheduler = scheduler::scheduler(spec, policy, findings);
     Wishes {
         weights: weights::read(spec, &scheduler, findings),
-        tuning: tuning::read(spec, &scheduler, findings),
+        tuning: tuning::read(spec, &scheduler, policy.tunable, findings),
         scheduler,
     }
 }

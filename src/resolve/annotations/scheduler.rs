@@ -30,6 +30,10 @@ pub(super) fn scheduler(
     };
     match parse(value, policy) {
         Ok(mut scheduler) => {
+            if let Some(instead) = policy.approximated.get(scheduler.name.as_str()) {
+                let advice = format!("without IPVS {instead}; load ip_vs on this node to have it");
+                findings.push(finding(key, value, advice));
+            }
             let hashing = matches!(scheduler.name.as_str(), "sh" | "mh");
             if key == KUBE_ROUTER && hashing {
                 let flags = spec.annotations.get(KUBE_ROUTER_FLAGS).map_or("", |f| f);

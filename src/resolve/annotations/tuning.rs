@@ -28,8 +28,18 @@ const LONGEST_START: Duration = Duration::from_secs(3600);
 pub(super) fn read(
     spec: &ServiceSpec,
     scheduler: &Scheduler,
+    tunable: bool,
     findings: &mut Vec<Finding>,
 ) -> Tuning {
+    if !tunable {
+        let wishes = [ONE_PACKET, UPPER, LOWER, SLOW_START].into_iter();
+        let wishes = wishes.filter_map(|key| Some((key, spec.annotations.get(key)?)));
+        findings.extend(wishes.map(|(key, value)| {
+            let advice = "it needs IPVS, which this node does without; load ip_vs to have it";
+            finding(key, value, advice.to_owned())
+        }));
+        return Tuning::default();
+    }
     Tuning {
         one_packet: one_packet(spec, findings),
         thresholds: thresholds(spec, findings),
@@ -117,7 +127,7 @@ mod tests {
             spec.annotations.insert((*key).into(), (*value).into());
         }
         let mut findings = Vec::new();
-        let tuning = read(&spec, &Scheduler::named(scheduler), &mut findings);
+        let tuning = read(&spec, &Scheduler::named(scheduler), true, &mut findings);
         let told = findings.into_iter().map(|finding| finding.value).collect();
         (tuning, told)
     }

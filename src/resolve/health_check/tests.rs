@@ -68,6 +68,8 @@ fn check(spec: &ServiceSpec, slices: &[EndpointSlice]) -> Option<HealthCheck> {
         scheduler: Scheduler::named("rr"),
         schedulers: BTreeSet::new(),
         refused_schedulers: BTreeSet::new(),
+        approximated: BTreeMap::new(),
+        tunable: true,
         external_ip_cidrs: Vec::new(),
     };
     let view = View {

@@ -57,6 +57,10 @@ impl Dataplane for Tuples {
 
     fn target((): &(), _: &ClusterNetwork, _: &DesiredState) {}
 
+    fn nothing() {}
+
+    fn spare_shared(_: &mut BTreeSet<VipPort>) {}
+
     fn retarget((): &mut (), change: Change<'_>, scope: &mut Touched) {
         scope.0.insert(change.vip);
     }
@@ -156,6 +160,8 @@ impl Bench {
                 scheduler: Scheduler::named("rr"),
                 schedulers: BTreeSet::new(),
                 refused_schedulers: BTreeSet::new(),
+                approximated: BTreeMap::new(),
+                tunable: true,
                 external_ip_cidrs: Vec::new(),
             },
             settings: (),
@@ -187,6 +193,7 @@ impl Bench {
             },
             shutdown: CancellationToken::new(),
             memory: Memory::default(),
+            retire: None,
             clock: Box::new(move || Moment(Duration::from_secs(told.load(Ordering::Relaxed)))),
         };
         Self {

@@ -9,13 +9,13 @@ use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::IpvsDataplane;
-use crate::dataplane::ipvs::flows::{self, StaleFlows};
 use crate::dataplane::ipvs::members::OfServer;
 use crate::dataplane::ipvs::{Observed, ServerKey, Step};
+use crate::dataplane::policy::flows::StaleFlows;
 use crate::dataplane::policy::kernel::{Done, SetAct, change_sets};
 use crate::dataplane::policy::sets::Member;
 use crate::dataplane::{Error, Report, StepError};
-use crate::model::{Family, Moment};
+use crate::model::Moment;
 
 /// The kernel interface that a step goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,22 +308,14 @@ fn routes(plane: &mut IpvsDataplane, subsystem: Subsystem, run: &[Step]) -> Vec<
         .collect()
 }
 
-/// One dump of the conntrack table for each family, whatever the number of steps.
 fn forget_flows(plane: &mut IpvsDataplane, run: &[Step]) -> Vec<Outcome> {
-    let stale = StaleFlows::of(run);
-    let mut failure = None;
-    for family in Family::ALL {
-        if !stale.any_of(family) {
-            continue;
-        }
-        let result = plane
-            .conntrack
-            .delete_where(family, flows::PROTOCOL, &mut |flow| stale.contains(flow));
-        failure = failure.or(result.err().map(|error| error.to_string()));
-    }
-    match failure {
-        None => run.iter().map(|_| Outcome::Applied).collect(),
-        Some(error) => all_failed(run.len(), "delete conntrack entries", &error),
+    let wanted = run.iter().filter_map(Step::stale_flows);
+    match wanted
+        .collect::<StaleFlows<'_>>()
+        .forget(&mut plane.conntrack)
+    {
+        Ok(()) => run.iter().map(|_| Outcome::Applied).collect(),
+        Err(error) => all_failed(run.len(), "delete conntrack entries", &error.to_string()),
     }
 }
 

@@ -60,6 +60,14 @@ impl Dataplane for IpvsDataplane {
         Target::of(settings.clone(), network.clone(), desired)
     }
 
+    fn nothing() -> Target {
+        Target::nothing()
+    }
+
+    fn spare_shared(observed: &mut Observed) {
+        observed.spare_shared();
+    }
+
     fn retarget(target: &mut Target, change: Change<'_>, scope: &mut Scope) {
         target.replace(change, scope);
     }

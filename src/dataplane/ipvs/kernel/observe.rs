@@ -15,6 +15,7 @@ use crate::dataplane::ipvs::members::OfServer;
 use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
 use crate::dataplane::ipvs::{Observed, Scope, ServerKey, convert, sysctl};
 use crate::dataplane::policy::kernel::{has_ipv6, read_members, read_sets};
+use crate::dataplane::policy::rules::IPTABLES_PREFIX;
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::dataplane::{Error, policy};
 use crate::model::{Family, RealServerKey, Thresholds};
@@ -238,7 +239,8 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
         let rules = plane
             .iptables
             .observe(family)
-            .map_err(|e| Error::new(format!("read the {family} netfilter rules"), e))?;
+            .map_err(|e| Error::new(format!("read the {family} netfilter rules"), e))?
+            .only(|name| !name.starts_with(IPTABLES_PREFIX));
         base.rules.insert(family, rules);
         let rules = plane
             .routes

@@ -100,6 +100,8 @@ impl Bench {
                 scheduler: Scheduler::named("rr"),
                 schedulers: BTreeSet::new(),
                 refused_schedulers: BTreeSet::new(),
+                approximated: BTreeMap::new(),
+                tunable: true,
                 external_ip_cidrs: vec!["198.51.100.0/24".parse().unwrap()],
             },
         });

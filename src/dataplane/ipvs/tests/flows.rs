@@ -1,9 +1,9 @@
 //! What upstream's own unit tests ask of conntrack cleanup. Numbers are those of
 //! `docs/checklist.md`.
 
-use super::super::flows::{self, StaleFlows};
 use super::bench::{addrs, bench, slice};
 use super::*;
+use crate::dataplane::policy::flows::{self, StaleFlows};
 use crate::model::ServiceType;
 use crate::netfilter::conntrack::{Flow, Tuple};
 
@@ -45,7 +45,8 @@ fn only_udp_flows_of_services_that_nobody_answers_are_forgotten() {
     bench.steps();
     bench.slices = with("10.244.0.1 10.244.0.2/unready");
     let steps = bench.steps();
-    let stale = StaleFlows::of(&steps);
+    let wanted = steps.iter().filter_map(Step::stale_flows);
+    let stale: StaleFlows<'_> = wanted.collect();
     assert!(stale.any_of(Family::V4) && !stale.any_of(Family::V6));
 
     let served = [

@@ -49,6 +49,8 @@ impl Agent {
                 scheduler: Scheduler::named("rr"),
                 schedulers: BTreeSet::new(),
                 refused_schedulers: BTreeSet::new(),
+                approximated: BTreeMap::new(),
+                tunable: true,
                 external_ip_cidrs: ["192.0.2.0/24", "2001:db8::/32"]
                     .map(|net| net.parse::<IpNet>().unwrap())
                     .into(),
@@ -78,6 +80,7 @@ impl Agent {
                 },
                 shutdown: CancellationToken::new(),
                 memory: Memory::default(),
+                retire: None,
                 clock: Box::new(now),
             },
             pending: crate::dataplane::ipvs::Scope::default(),

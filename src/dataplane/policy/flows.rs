@@ -6,28 +6,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::step::Step;
 use crate::model::{Family, HostPort, Protocol, VipPort};
-use crate::netfilter::conntrack::Flow;
+use crate::netfilter::conntrack::{self, ConntrackClient, Flow};
 
 /// The protocol whose flows are ever forgotten.
 pub const PROTOCOL: Protocol = Protocol::Udp;
 
-/// What a run of steps wants forgotten: tuples, each with the real servers whose flows stay.
+/// What is to be forgotten: tuples, each with the real servers whose flows stay.
 #[derive(Debug, Default)]
 pub struct StaleFlows<'a>(BTreeMap<VipPort, &'a BTreeSet<HostPort>>);
 
-impl<'a> StaleFlows<'a> {
-    /// Those that these steps are about.
-    pub fn of(steps: &'a [Step]) -> Self {
-        let wanted = steps.iter().filter_map(|step| match step {
-            Step::ForgetFlows { vip, keep } => Some((*vip, keep)),
-            _ => None,
+impl<'a> FromIterator<(VipPort, &'a BTreeSet<HostPort>)> for StaleFlows<'a> {
+    fn from_iter<I: IntoIterator<Item = (VipPort, &'a BTreeSet<HostPort>)>>(wanted: I) -> Self {
+        Self(wanted.into_iter().collect())
+    }
+}
+
+impl StaleFlows<'_> {
+    /// Deletes them. One dump of the conntrack table for each family, whatever the number of tuples.
+    pub fn forget(&self, conntrack: &mut ConntrackClient) -> Result<(), conntrack::Error> {
+        let families = Family::ALL
+            .into_iter()
+            .filter(|family| self.any_of(*family));
+        // What fails for one family does not concern the other.
+        let results = families.map(|family| {
+            conntrack
+                .delete_where(family, PROTOCOL, &mut |flow| self.contains(flow))
+                .map(|_| ())
         });
-        Self(wanted.collect())
+        results.fold(Ok(()), Result::and)
     }
 
-    /// Whether any of this family is among them: it costs a dump.
+    /// Whether any of this family is among them.
     pub fn any_of(&self, family: Family) -> bool {
         self.0.keys().any(|vip| vip.family() == family)
     }

@@ -1,0 +1,163 @@
+//! By what the node serves: IPVS, or iptables where the kernel has no IPVS. The decision is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context, bail};
+use ipvs_sys::Client;
+
+use super::explain_ipvs;
+use crate::cli::DataplaneArg;
+use crate::dataplane::iptables::balance::is_kept;
+use crate::inspect::modules;
+use crate::model::{Problem, Reason, Scheduler};
+use crate::resolve::KERNEL_SCHEDULERS;
+
+/// What was chosen, and what a person should know of it.
+pub struct Choice {
+    /// The way to IPVS; without it iptables balances.
+    pub ipvs: Option<Client>,
+    pub scheduler: Scheduler,
+    /// Schedulers that this kernel has; empty if that could not be found out.
+    pub schedulers: BTreeSet<String>,
+    pub problems: Vec<Problem>,
+}
+
+impl Choice {
+    /// `ipvs` or `iptables`.
+    pub fn name(&self) -> &'static str {
+        match self.ipvs {
+            Some(_) => "ipvs",
+            None => "iptables",
+        }
+    }
+
+    /// Schedulers that are only come near to, with what is done instead.
+    pub fn approximated(&self) -> BTreeMap<&'static str, &'static str> {
+        let all = KERNEL_SCHEDULERS.into_iter();
+        let unkept = all.filter(|name| self.ipvs.is_none() && !is_kept(name));
+        unkept
+            .map(|name| {
+                (
+                    name,
+                    "endpoints are picked at random, by weight if it goes by weight",
+                )
+            })
+            .collect()
+    }
+}
+
+/// Asks the kernel for what is wanted.
+pub fn choose(wanted: DataplaneArg, scheduler: &str) -> anyhow::Result<Choice> {
+    if !KERNEL_SCHEDULERS.contains(&scheduler) {
+        bail!(
+            "--scheduler {scheduler:?}: allowed are {}",
+            KERNEL_SCHEDULERS.join(" ")
+        );
+    }
+    let iptables = |problems| Choice {
+        ipvs: None,
+        scheduler: Scheduler::named(scheduler),
+        schedulers: BTreeSet::new(),
+        problems,
+    };
+    if wanted == DataplaneArg::Iptables {
+        return Ok(iptables(unkept(scheduler)));
+    }
+    match Client::open() {
+        Ok(client) => Ok(on_ipvs(client, scheduler)),
+        Err(error) if error.is_no_module() && wanted == DataplaneArg::Auto => {
+            let text = "this kernel has no ip_vs, so Services are served by iptables: load the module \
+                        (`modprobe ip_vs`) or install the kernel's modules, and restart the agent";
+            let mut problems = vec![problem(text.to_owned())];
+            problems.extend(unkept(scheduler));
+            Ok(iptables(problems))
+        }
+        Err(error) => Err(explain_ipvs(error)).context("--dataplane iptables serves without it"),
+    }
+}
+
+/// A scheduler alone that the kernel lacks is no reason to leave IPVS.
+fn on_ipvs(client: Client, scheduler: &str) -> Choice {
+    let schedulers = modules::schedulers(
+        &fs::read_to_string("/proc/modules").unwrap_or_default(),
+        &modules::installed(),
+    );
+    let (scheduler, problem) = available(scheduler, &schedulers);
+    Choice {
+        ipvs: Some(client),
+        scheduler,
+        schedulers,
+        problems: problem.into_iter().collect(),
+    }
+}
+
+/// The scheduler, or the nearest to it that a kernel with these has.
+fn available(scheduler: &str, have: &BTreeSet<String>) -> (Scheduler, Option<Problem>) {
+    if have.is_empty() || have.contains(scheduler) {
+        return (Scheduler::named(scheduler), None);
+    }
+    let names: Vec<&str> = have.iter().map(String::as_str).collect();
+    let text = format!(
+        "--scheduler {scheduler}: this kernel has no ip_vs_{scheduler}, so {} is used; it has {}",
+        Scheduler::NEAREST,
+        names.join(" ")
+    );
+    (Scheduler::named(Scheduler::NEAREST), Some(problem(text)))
+}
+
+fn unkept(scheduler: &str) -> Vec<Problem> {
+    if is_kept(scheduler) {
+        return Vec::new();
+    }
+    let text = format!(
+        "--scheduler {scheduler} needs IPVS: without it endpoints are picked at random, by weight if it \
+         goes by weight"
+    );
+    vec![problem(text)]
+}
+
+fn problem(text: String) -> Problem {
+    Problem {
+        reason: Reason::IpvsUnavailable,
+        text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_scheduler_gives_way_to_the_nearest_and_says_so() {
+        let have = BTreeSet::from(["rr".to_owned(), "wlc".to_owned()]);
+        assert_eq!(available("wlc", &have), (Scheduler::named("wlc"), None));
+        let (scheduler, told) = available("mh", &have);
+        assert_eq!(scheduler, Scheduler::named("rr"));
+        let told = told.unwrap().text;
+        assert!(
+            told.contains("ip_vs_mh") && told.contains("rr wlc"),
+            "{told}"
+        );
+        // What a kernel has cannot be seen from every container.
+        let unknown = available("mh", &BTreeSet::new());
+        assert_eq!(unknown, (Scheduler::named("mh"), None));
+    }
+
+    #[test]
+    fn without_ipvs_the_schedulers_that_count_connections_are_told_of() {
+        let choice = Choice {
+            ipvs: None,
+            scheduler: Scheduler::named("rr"),
+            schedulers: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        let names: Vec<&str> = choice.approximated().into_keys().collect();
+        assert_eq!(
+            names,
+            ["lblc", "lblcr", "lc", "nq", "ovf", "sed", "twos", "wlc"]
+        );
+        assert_eq!(unkept("rr"), []);
+        assert_eq!(unkept("lc").len(), 1);
+    }
+}

@@ -1,0 +1,332 @@
+//! The shell of the iptables dataplane: the sockets and processes, and the trait carried out by them.
+
+use std::collections::BTreeSet;
+
+use super::chain::{ChainKey, PREFIX};
+use super::observed::{Content, Observed};
+use super::plan;
+use super::step::Step;
+use super::target::{Scope, Target};
+use crate::dataplane::policy::PolicySettings;
+use crate::dataplane::policy::flows::StaleFlows;
+use crate::dataplane::policy::kernel::{
+    Done, SetAct, change_sets, has_ipv6, read_affinity_sets, read_members, read_sets,
+};
+use crate::dataplane::policy::sets::SetKind;
+use crate::dataplane::policy::sysctl::{self, FORWARDING};
+use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report, StepError};
+use crate::model::{Family, Moment, NodeNetwork, VipPort};
+use crate::netfilter::conntrack::ConntrackClient;
+use crate::netfilter::exec::Iptables;
+use crate::netfilter::ipset::IpsetClient;
+use crate::netfilter::render::replace;
+use crate::netfilter::ruleset::Table;
+use crate::resolve::{Change, DesiredState};
+use crate::routing::RouteClient;
+
+/// Services on rules of iptables. Owns every socket; lives on one thread.
+pub struct IptablesDataplane {
+    sets: IpsetClient,
+    routes: RouteClient,
+    conntrack: ConntrackClient,
+    iptables: Iptables,
+}
+
+impl IptablesDataplane {
+    /// Opens the sockets in the current network namespace.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self {
+            sets: IpsetClient::open().map_err(|e| Error::new("open an ipset socket", e))?,
+            routes: RouteClient::open().map_err(|e| Error::new("open an rtnetlink socket", e))?,
+            conntrack: ConntrackClient::open()
+                .map_err(|e| Error::new("open a conntrack socket", e))?,
+            iptables: Iptables::detect().map_err(|e| Error::new("find iptables", e))?,
+        })
+    }
+
+    /// Which iptables is in use: for the log.
+    pub fn iptables(&self) -> &Iptables {
+        &self.iptables
+    }
+}
+
+impl Dataplane for IptablesDataplane {
+    type Settings = PolicySettings;
+    type Target = Target;
+    type Observed = Observed;
+    type Scope = Scope;
+    type Step = Step;
+
+    fn target(
+        settings: &PolicySettings,
+        network: &ClusterNetwork,
+        desired: &DesiredState,
+    ) -> Target {
+        Target::of(settings.clone(), network.clone(), desired)
+    }
+
+    fn nothing() -> Target {
+        Target::default()
+    }
+
+    fn spare_shared(observed: &mut Observed) {
+        observed.spare_shared();
+    }
+
+    fn retarget(target: &mut Target, change: Change<'_>, scope: &mut Scope) {
+        target.replace(change, scope);
+    }
+
+    fn everything(_: &DesiredState, target: &Target, observed: &Observed) -> Scope {
+        target.everything(observed)
+    }
+
+    fn settled(_: &DesiredState, target: &Target, observed: &Observed) -> Scope {
+        Scope {
+            flows: BTreeSet::new(),
+            ..target.everything(observed)
+        }
+    }
+
+    /// A chain of our name is ours, and rules of others stand beside it.
+    fn foreign(_: &Observed) -> impl Iterator<Item = VipPort> {
+        std::iter::empty()
+    }
+
+    fn plan(
+        desired: &DesiredState,
+        target: &Target,
+        observed: &Observed,
+        scope: &Scope,
+        _: Moment,
+    ) -> Vec<Step> {
+        plan::plan(desired, target, observed, scope)
+    }
+
+    fn observe(&mut self, previous: Option<&Observed>) -> Result<Observed, Error> {
+        let mut observed = Observed::default();
+        observed.families = plan::families(has_ipv6());
+        observed.sets = read_sets(&mut self.sets, &SetKind::IPTABLES)?;
+        observed.affinity_sets = read_affinity_sets(&mut self.sets)?;
+        observed.sysctls = sysctl::read(FORWARDING)?;
+        for member in read_members(&mut self.sets, &observed.sets)? {
+            observed.add_member(member);
+        }
+        for family in observed.families.clone() {
+            let mut rules = self
+                .iptables
+                .observe(family)
+                .map_err(|e| Error::new(format!("read the {family} netfilter rules"), e))?
+                .only(|name| name.starts_with(PREFIX));
+            rules.chains.retain(|(table, name), lines| {
+                let key = ChainKey::of_name(family, name).filter(|_| *table == Table::Nat);
+                if let Some(key) = key {
+                    observed.put_chain(key, Content::of(lines));
+                }
+                key.is_none()
+            });
+            observed.rules.insert(family, rules);
+        }
+        match previous {
+            Some(previous) => observed.owed_flows.clone_from(&previous.owed_flows),
+            None => observed.owe_all_flows(),
+        }
+        Ok(observed)
+    }
+
+    fn node_network(&mut self) -> Result<NodeNetwork, Error> {
+        self.routes
+            .node_network()
+            .map_err(|e| Error::new("read the addresses of this node's interfaces", e))
+    }
+
+    /// Connections of endpoints that go end by themselves: nothing is waited for.
+    fn refresh(&mut self, _: &mut Observed) -> Result<Scope, Error> {
+        Ok(Scope::default())
+    }
+
+    fn holdings(observed: &Observed) -> Holdings {
+        Holdings {
+            virtual_servers: observed.balanced(),
+            real_servers: observed.endpoints(),
+            set_members: observed.members.len(),
+            ..Holdings::default()
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let (sets, conntrack) = (self.sets.counters(), self.conntrack.counters());
+        let routes = self.routes.requests();
+        Counters {
+            netlink_messages: sets.messages + conntrack.messages + routes,
+            netlink_sends: sets.sends + conntrack.sends + routes,
+            processes: self.iptables.processes(),
+        }
+    }
+
+    fn apply(&mut self, steps: Vec<Step>, observed: &mut Observed, _: Moment) -> Report<Step> {
+        // Owed until they are forgotten, whatever fails before.
+        let flows = steps.iter().filter_map(Step::stale_flows);
+        observed.owed_flows.extend(flows.map(|(vip, _)| vip));
+        let mut report = Report::default();
+        let mut steps = steps.into_iter().peekable();
+        while let Some(first) = steps.next() {
+            let kind = Kind::of(&first);
+            let mut run = vec![first];
+            while kind != Kind::One
+                && let Some(next) = steps.next_if(|next| Kind::of(next) == kind)
+            {
+                run.push(next);
+            }
+            let outcomes = self.carry_out(kind, &run, observed);
+            for (step, done) in run.into_iter().zip(outcomes) {
+                match done {
+                    Done::Applied => {
+                        observed.record(&step);
+                        report.applied += 1;
+                    }
+                    Done::Unknown => report.reobserve = true,
+                    Done::Failed(source) => {
+                        report.reobserve = true;
+                        report.failed.push(StepError { step, source });
+                    }
+                }
+            }
+        }
+        report
+    }
+}
+
+/// Steps that ride together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sets,
+    Chains(Family),
+    Flows,
+    One,
+}
+
+impl Kind {
+    fn of(step: &Step) -> Self {
+        match step {
+            Step::CreateSet(_) | Step::DestroySet(_) | Step::AddMember(_) | Step::DelMember(_) => {
+                Self::Sets
+            }
+            Step::PutChain { key, .. } | Step::DelChain(key) => Self::Chains(key.family),
+            Step::ForgetFlows { .. } => Self::Flows,
+            Step::SetSysctl(_) | Step::WriteRules { .. } => Self::One,
+        }
+    }
+}
+
+impl IptablesDataplane {
+    fn carry_out(&mut self, kind: Kind, run: &[Step], observed: &Observed) -> Vec<Done> {
+        match kind {
+            Kind::Sets => {
+                let acts: Vec<SetAct> = run.iter().filter_map(Step::set_act).collect();
+                change_sets(&mut self.sets, &acts)
+            }
+            Kind::Chains(family) => {
+                let steps: Vec<&Step> = run.iter().collect();
+                let declared: BTreeSet<String> = run
+                    .iter()
+                    .filter_map(|step| match step {
+                        Step::PutChain { key, .. } if !observed.chains.contains_key(key) => {
+                            Some(key.to_string())
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                self.write_chains(family, &steps, &declared)
+            }
+            Kind::Flows => {
+                let wanted = run.iter().filter_map(Step::stale_flows);
+                let stale: StaleFlows<'_> = wanted.collect();
+                let result = stale.forget(&mut self.conntrack);
+                let done = |_| match &result {
+                    Ok(()) => Done::Applied,
+                    Err(error) => {
+                        Done::Failed(Error::new("delete conntrack entries", error.to_string()))
+                    }
+                };
+                run.iter().map(done).collect()
+            }
+            Kind::One => run.iter().map(|step| self.one(step)).collect(),
+        }
+    }
+
+    /// All chains in one restore. Where one is refused, the rest goes without: the half without it
+    /// first, then the other, halved again. `declared`: chains that are new, which others may lead to
+    /// even if they stay empty.
+    fn write_chains(
+        &mut self,
+        family: Family,
+        steps: &[&Step],
+        declared: &BTreeSet<String>,
+    ) -> Vec<Done> {
+        let error = match self.restore_chains(family, steps, declared) {
+            Ok(()) => return steps.iter().map(|_| Done::Applied).collect(),
+            Err(error) => error,
+        };
+        // The lock that was not free, or a process that did not end, is no chain's fault.
+        if steps.len() == 1 || !error.names_rule {
+            let failed = |_| Done::Failed(Error::new("write chains", error.text.clone()));
+            return steps.iter().map(failed).collect();
+        }
+        let (left, right) = steps.split_at(steps.len() / 2);
+        let mut done = self.write_chains(family, left, declared);
+        done.extend(self.write_chains(family, right, declared));
+        done
+    }
+
+    fn restore_chains(
+        &mut self,
+        family: Family,
+        steps: &[&Step],
+        declared: &BTreeSet<String>,
+    ) -> Result<(), Refused> {
+        let mut filled: Vec<(String, &[String])> = Vec::new();
+        let mut removed = Vec::new();
+        for step in steps {
+            match step {
+                Step::PutChain { key, lines, .. } => filled.push((key.to_string(), lines)),
+                Step::DelChain(key) => removed.push(key.to_string()),
+                _ => {}
+            }
+        }
+        let filled: Vec<(&str, &[String])> = filled
+            .iter()
+            .map(|(name, lines)| (name.as_str(), *lines))
+            .collect();
+        let names: BTreeSet<&str> = filled.iter().map(|(name, _)| *name).collect();
+        let only_declared = declared.iter().map(String::as_str);
+        let only_declared = only_declared.filter(|name| !names.contains(name));
+        let removed: Vec<&str> = removed.iter().map(String::as_str).collect();
+        let text = replace(Table::Nat, only_declared, &filled, &removed);
+        self.iptables
+            .restore(family, &text)
+            .map_err(|error| Refused {
+                names_rule: error.is_about_rules(),
+                text: error.to_string(),
+            })
+    }
+
+    fn one(&mut self, step: &Step) -> Done {
+        let result = match step {
+            Step::SetSysctl(wanted) => wanted.write().map_err(|e| Error::new("write a sysctl", e)),
+            Step::WriteRules { family, text, .. } => self
+                .iptables
+                .restore(*family, text)
+                .map_err(|e| Error::new("write netfilter rules", e)),
+            other => Err(Error::new(other.to_string(), "rides in a batch")),
+        };
+        result.map_or_else(Done::Failed, |()| Done::Applied)
+    }
+}
+
+/// A restore that failed.
+struct Refused {
+    /// Because of what it says, not of how it went.
+    names_rule: bool,
+    text: String,
+}
