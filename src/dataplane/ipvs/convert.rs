@@ -8,6 +8,7 @@ use ipvs_sys::{
 
 use super::key::ServerKey;
 use super::share::Share;
+use super::signature::sign;
 use crate::model::{Family, HostPort, Protocol, RealServerKey, Scheduler, VipPort, VirtualServer};
 
 /// The kernel's key of a virtual server.
@@ -66,7 +67,7 @@ pub fn server_key(key: &ServiceKey) -> Option<ServerKey> {
     }))
 }
 
-/// The kernel's record of a virtual server.
+/// The kernel's record of a virtual server of ours.
 pub fn service(key: ServerKey, server: &VirtualServer) -> Service {
     let mut service = Service::new(service_key(key), scheduler_name(&server.scheduler));
     service.flags = scheduler_flags(&server.scheduler);
@@ -78,6 +79,7 @@ pub fn service(key: ServerKey, server: &VirtualServer) -> Service {
         service.timeout = persistence.timeout_seconds;
     }
     service.netmask = key.family().host_prefix();
+    sign(&mut service);
     service
 }
 

@@ -7,6 +7,7 @@
 //!
 //! * `settings` what an operator may choose: mark bits, table, masquerade
 //! * `key`, `marks` by what a virtual server is found; marks for clients on this node
+//! * `signature` by what one of ours is told from somebody else's
 //! * `members` what the netfilter sets say of IPVS, beside what `policy` has
 //! * `rules` the constant netfilter rules
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
@@ -28,6 +29,7 @@ pub mod ramp;
 pub mod rules;
 pub mod settings;
 pub mod share;
+pub mod signature;
 pub mod step;
 pub mod sysctl;
 pub mod target;

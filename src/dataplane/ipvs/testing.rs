@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use ipvs_sys::Service;
 
 use super::kernel::apply::{Outcome, Subsystem, apply_by};
-use super::members::OfServer;
 use super::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
 use super::share::Share;
+use super::signature::is_signed;
 use super::{IpvsDataplane, Observed, Scope, ServerKey, Settings, Step, Target, convert, sysctl};
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
@@ -79,11 +79,13 @@ impl Kernel {
         kernel
     }
 
-    /// Somebody else's virtual server, which is at nobody's disposal.
+    /// Somebody else's virtual server, which is at nobody's disposal. Over UDP one that is as ours are
+    /// when they have just been made.
     pub fn intrude(&mut self, key: ServerKey) {
-        let scheduler = "lblcr".parse().unwrap();
-        let service = Service::new(convert::service_key(key), scheduler);
-        let reals = BTreeMap::from([(
+        let alike = key.tuple().is_some_and(|vip| vip.protocol == Protocol::Udp);
+        let scheduler = if alike { "rr" } else { "lblcr" };
+        let service = Service::new(convert::service_key(key), scheduler.parse().unwrap());
+        let mut reals = BTreeMap::from([(
             HostPort {
                 addr: [198, 51, 100, 1].into(),
                 port: 1,
@@ -93,6 +95,7 @@ impl Kernel {
                 connections: 3,
             },
         )]);
+        reals.retain(|_, _| !alike);
         self.servers.entry(key).or_insert(Server {
             service,
             reals,
@@ -104,15 +107,6 @@ impl Kernel {
         if self.servers.get(&key).is_some_and(|server| server.foreign) {
             self.servers.remove(&key);
         }
-    }
-
-    /// Takes the marks of ours off what is somebody else's, and gives them.
-    pub fn disown(&mut self) -> Vec<Member> {
-        let theirs = self.servers.iter().filter(|(_, server)| server.foreign);
-        let marks = theirs.map(|(key, _)| Member::ownership(*key));
-        let marks: Vec<Member> = marks.filter(|mark| self.members.contains(mark)).collect();
-        self.members.retain(|member| !marks.contains(member));
-        marks
     }
 
     /// Time passes for the flows of tuples that a process took its marks off before it ended: the next
@@ -171,9 +165,7 @@ impl Kernel {
         observed.base.clone_from(&self.base);
         for (key, server) in &self.servers {
             let known = previous.and_then(|previous| previous.virtual_servers.get(key));
-            let marked = self.members.contains(&Member::ownership(*key));
-            let uncertain = previous.is_none_or(|previous| previous.uncertain.contains(key));
-            if known.is_none() && !(marked && uncertain) {
+            if known.is_none() && !is_signed(&server.service) {
                 observed.foreign.insert(*key);
                 continue;
             }

@@ -99,7 +99,7 @@ fn apply(kernel: &mut Observed, steps: &[Step]) {
             _ => {}
         }
         kernel.record(step, NOW);
-        // Ownership is known at every moment, so that a crash leaves nothing unclaimed.
+        // The rules have to do with every one of them, and a next run with the flows to it.
         for vip in kernel.virtual_servers.keys() {
             assert!(
                 kernel.members.contains(&owned(*vip)),

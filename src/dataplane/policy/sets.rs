@@ -17,8 +17,9 @@ pub const MAX_ELEMENTS: u32 = 1 << 20;
 /// One of the agent's sets; each exists once for each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetKind {
-    /// Every virtual server that is ours. Written before it and removed after it, so that
-    /// ownership is known from the kernel whatever moment the agent dies at.
+    /// Tuples whose virtual servers are ours. Written before and removed after them, so that the rules
+    /// that ask it have every connection that they lead somewhere, and a next run the flows that an
+    /// earlier one left.
     Owned,
     /// The marks by which virtual servers of ours are found. Written and removed as `Owned` is.
     Marks,

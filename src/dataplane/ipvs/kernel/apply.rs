@@ -95,7 +95,7 @@ pub(crate) fn apply_by(
                     report.applied += 1;
                 }
                 Outcome::Unknown => {
-                    // Neither an unmarked virtual server nor a real server in somebody else's.
+                    // Neither a virtual server without its entry nor a real server in somebody else's.
                     broken.extend(step.server().filter(|_| others_need(&step)));
                     if let Step::AddVirtualServer(server, _) = step {
                         observed.uncertain.insert(server);
@@ -134,8 +134,8 @@ pub(crate) fn apply_by(
     report
 }
 
-/// Somebody else's must not stay marked as ours until the retry: a process that begins before has
-/// nothing but the mark to go by. What fails here, the retry does.
+/// Somebody else's must not stay in the set of ours until the retry: rules ask that set, and would
+/// reset and accept what is somebody else's to judge. What fails here, the retry does.
 fn disown(
     taken: &[Step],
     observed: &mut Observed,

@@ -11,8 +11,8 @@ use ipvs_sys::procfs::{self, ProcForward, ProcKey};
 use ipvs_sys::{Client, ForwardMethod};
 
 use super::IpvsDataplane;
-use crate::dataplane::ipvs::members::OfServer;
 use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
+use crate::dataplane::ipvs::signature::is_signed;
 use crate::dataplane::ipvs::{Observed, Scope, ServerKey, convert, sysctl};
 use crate::dataplane::policy::kernel::{has_ipv6, read_members, read_sets};
 use crate::dataplane::policy::rules::IPTABLES_PREFIX;
@@ -62,17 +62,9 @@ fn virtual_servers(
         let Some(key) = convert::server_key(&entry.service.key) else {
             continue;
         };
-        let owned = Member::ownership(key);
         let known = previous.and_then(|previous| previous.virtual_servers.get(&key));
-        // What we made is ours though somebody flushed the set. What came while we looked is not,
-        // though the set has it: a tuple is marked before its virtual server is tried. Only a first
-        // look has nothing but the set to go by.
-        let marked = observed.members.contains(&owned);
-        let is_ours = match previous {
-            None => marked,
-            Some(previous) => known.is_some() || (marked && previous.uncertain.contains(&key)),
-        };
-        if !is_ours {
+        // What we made is ours though somebody edited it and took the signature off.
+        if known.is_none() && !is_signed(&entry.service) {
             observed.foreign.insert(key);
             continue;
         }

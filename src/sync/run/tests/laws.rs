@@ -213,7 +213,7 @@ fn check_mirror(agent: &mut Agent) {
     assert_eq!(of(&mirror), of(&read), "the mirror is not the kernel");
 }
 
-/// What is known to be somebody else's is not marked as ours, not even until the next turn.
+/// What is known to be somebody else's is not in the set of ours, not even until the next turn.
 fn check_foreign(agent: &Agent) {
     let engine = &agent.kernel.engine;
     if agent.kernel.dataplane.faults.is_empty()
@@ -293,12 +293,10 @@ fn live(history: &[Happening], objects: &mut Objects) -> Agent {
     agent
 }
 
-/// Another process over the same kernel. What was told to others is told anew. It may not have been
-/// about to find a tuple taken: between the mark and the answer to the claim it has no means to know.
+/// Another process over the same kernel. What was told to others is told anew.
 fn restarted(agent: Agent, objects: &Objects, seed: u64) -> Agent {
     let time = agent.time.load(Ordering::Relaxed);
     let mut kernel = agent.kernel.dataplane;
-    kernel.disown();
     kernel.crashed = false;
     kernel.faults.clear();
     Agent::listing(kernel, time, objects.events(seed))
