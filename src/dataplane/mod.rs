@@ -11,7 +11,7 @@ pub mod iptables;
 pub mod ipvs;
 pub mod policy;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -180,11 +180,13 @@ pub struct Holdings {
 }
 
 /// What has been asked of the kernel since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counters {
     pub netlink_messages: u64,
     pub netlink_sends: u64,
     pub processes: u64,
+    /// Conntrack entries deleted.
+    pub deleted_flows: BTreeMap<Family, u64>,
 }
 
 /// Outcome of the steps of one plan.

@@ -1,5 +1,6 @@
 //! Deletion of conntrack entries (`linux/netfilter/nfnetlink_conntrack.h`).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netlink_packet_core::NLA_F_NESTED;
@@ -43,6 +44,7 @@ pub enum Error {
 /// A connection to the kernel's conntrack table in the network namespace where it was opened.
 pub struct ConntrackClient {
     socket: NfnlSocket,
+    deleted: BTreeMap<Family, u64>,
 }
 
 impl ConntrackClient {
@@ -52,11 +54,17 @@ impl ConntrackClient {
             act: "open a socket",
             source,
         })?;
-        Ok(Self { socket })
+        let deleted = BTreeMap::new();
+        Ok(Self { socket, deleted })
     }
 
     pub fn counters(&self) -> Counters {
         self.socket.counters()
+    }
+
+    /// Flows deleted since it was opened.
+    pub fn deleted(&self) -> &BTreeMap<Family, u64> {
+        &self.deleted
     }
 
     /// Deletes the flows of a protocol that `stale` picks, and tells how many. One that ends
@@ -89,6 +97,9 @@ impl ConntrackClient {
             act: "delete conntrack entries",
             source,
         })?;
+        let applied = |outcome: &&Outcome| **outcome == Outcome::Applied;
+        let deleted = outcomes.iter().filter(applied).count();
+        *self.deleted.entry(family).or_default() += deleted as u64;
         for outcome in outcomes {
             match outcome {
                 Outcome::Failed(code) if code != Errno::NOENT.raw_os_error() => {
@@ -98,7 +109,7 @@ impl ConntrackClient {
                 _ => {}
             }
         }
-        Ok(requests.len())
+        Ok(deleted)
     }
 }
 

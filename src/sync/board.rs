@@ -129,6 +129,7 @@ pub struct Board {
     messages: Counter,
     sends: Counter,
     processes: Counter,
+    deleted_flows: Family<ByIpFamily, Counter>,
     last_sync: Gauge<f64, AtomicU64>,
     kubeproxy_duration: Histogram,
     healthz: Family<ByCode, Counter>,
@@ -269,6 +270,12 @@ impl Board {
                 "Processes started (iptables-save, iptables-restore)",
                 Counter::default(),
             ),
+            deleted_flows: put(
+                r,
+                "kubeproxy_conntrack_reconciler_deleted_entries",
+                "Conntrack entries deleted, since they led to endpoints that are gone",
+                Family::default(),
+            ),
             last_sync: put(
                 r,
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
@@ -373,6 +380,12 @@ impl Board {
             .inc_by(now.netlink_sends.saturating_sub(last.netlink_sends));
         self.processes
             .inc_by(now.processes.saturating_sub(last.processes));
+        for (family, count) in &now.deleted_flows {
+            let before = last.deleted_flows.get(family).copied().unwrap_or(0);
+            let ip_family = family.to_string();
+            let counter = self.deleted_flows.get_or_create(&ByIpFamily { ip_family });
+            counter.inc_by(count.saturating_sub(before));
+        }
         *last = now;
     }
 

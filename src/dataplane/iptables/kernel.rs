@@ -161,6 +161,7 @@ impl Dataplane for IptablesDataplane {
             netlink_messages: sets.messages + conntrack.messages + routes,
             netlink_sends: sets.sends + conntrack.sends + routes,
             processes: self.iptables.processes(),
+            deleted_flows: self.conntrack.deleted().clone(),
         }
     }
 

@@ -65,3 +65,26 @@ fn programming_is_told_by_family_in_kube_proxys_buckets() {
         .filter(|line| line.starts_with(&format!("{name}_bucket")));
     assert_eq!(buckets.count(), 2 + 59 + 12 + 7 + 1);
 }
+
+/// 108. The name and the label of kube-proxy's source (`pkg/proxy/metrics`).
+#[test]
+fn deleted_flows_are_told_by_family_under_kube_proxys_name() {
+    use crate::model::Family::{V4, V6};
+    let board = Board::new(SourceBoard::default());
+    let deleted = |counts: &[(crate::model::Family, u64)]| {
+        board.counters(Counters {
+            deleted_flows: counts.iter().copied().collect(),
+            ..Counters::default()
+        });
+        let text = board.metrics().unwrap();
+        let name = "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"";
+        let told = text.lines().filter_map(|line| line.strip_prefix(name));
+        let mut told: Vec<String> = told.map(str::to_owned).collect();
+        told.sort();
+        told
+    };
+    assert_eq!(deleted(&[]), [""; 0]);
+    assert_eq!(deleted(&[(V4, 3)]), ["IPv4\"} 3"]);
+    assert_eq!(deleted(&[(V4, 3), (V6, 2)]), ["IPv4\"} 3", "IPv6\"} 2"]);
+    assert_eq!(deleted(&[(V4, 7), (V6, 2)]), ["IPv4\"} 7", "IPv6\"} 2"]);
+}

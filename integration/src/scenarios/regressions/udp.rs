@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::guest::cluster::State::{NotReady, Ready, Terminating};
+use crate::guest::http::metrics;
 use crate::guest::namespace::inside;
 use crate::guest::probe::{Transport::Udp, open_stream, probe_from_port};
 use crate::guest::topology::{CLIENT, P11, P21, P31};
@@ -41,6 +42,7 @@ pub fn black_hole(lab: &mut Lab) -> Result<()> {
         (&[], "refused"),
         (&[(P21, Ready)], "p21"),
     ];
+    let before = ["IPv4", "IPv6"].map(deleted);
     for (number, (pods, wanted)) in phases.into_iter().enumerate() {
         lab.cluster
             .endpoints_of_ports("dns", pods, &[("udp", "UDP")])?;
@@ -48,7 +50,23 @@ pub fn black_hole(lab: &mut Lab) -> Result<()> {
             one_flow(from, *to, wanted).with_context(|| format!("phase {number}"))?;
         }
     }
+    for (family, before) in ["IPv4", "IPv6"].into_iter().zip(before) {
+        // At least that of p12, which is on n1, and the client's, each time the one that serves them goes.
+        let (before, now) = (before?, deleted(family)?);
+        ensure!(
+            now >= before + 6.0,
+            "{family}: {before} flows deleted before, {now} now"
+        );
+    }
     Ok(())
+}
+
+/// Flows of a family that the agent of n1 tells it has deleted.
+fn deleted(family: &str) -> Result<f64> {
+    let name = "kubeproxy_conntrack_reconciler_deleted_entries_total";
+    let metrics = metrics("n1")?;
+    let count = metrics.get(&format!("{name}{{ip_family=\"{family}\"}}"));
+    Ok(count.copied().unwrap_or_default())
 }
 
 /// The same under `internalTrafficPolicy: Local`: the pod of the client's own node comes after one that

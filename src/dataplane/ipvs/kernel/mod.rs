@@ -135,6 +135,7 @@ impl Dataplane for IpvsDataplane {
             netlink_messages: ipvs.messages + sets.messages + conntrack.messages + routes,
             netlink_sends: ipvs.sends + sets.sends + conntrack.sends + routes,
             processes: self.iptables.processes(),
+            deleted_flows: self.conntrack.deleted().clone(),
         }
     }
 
