@@ -133,3 +133,36 @@ fn flows_of_a_udp_port_go_with_it_and_those_of_others_stay() {
     bench.spec.cluster_ips.clear();
     assert_eq!(forgets(bench.sync()), [gone(54)]);
 }
+
+#[test]
+fn udp_flows_to_a_real_server_that_is_gone_are_forgotten() {
+    let vip: VipPort = "10.96.0.1:53/UDP".parse().unwrap();
+    let real = |n: u8| HostPort {
+        addr: [10, 244, 0, n].into(),
+        port: 8080,
+    };
+    let with = |reals: &[u8]| {
+        let reals = reals.iter().map(|n| (real(*n), (false, false))).collect();
+        Wish::from([(vip, Wished::new(VipKind::ClusterIp, reals))])
+    };
+    let mut kernel = empty_kernel();
+    let wanted = desired(&with(&[1, 2]));
+    converge(&mut kernel, &wanted, &target(&wanted));
+    let wanted = desired(&with(&[2, 3]));
+    let target = target(&wanted);
+    let steps = plan(
+        &wanted,
+        &target,
+        &kernel,
+        &target.everything(&wanted, &kernel),
+        NOW,
+    );
+    let forgotten: Vec<_> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::ForgetFlows { vip, keep } => Some((*vip, keep.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(forgotten, [(vip, BTreeSet::from([real(2), real(3)]))]);
+}
