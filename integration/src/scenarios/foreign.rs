@@ -1,6 +1,6 @@
 //! What somebody else made stays as it is.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::{Lab, answered_by, at};
@@ -144,15 +144,17 @@ pub fn foreign_claim(lab: &mut Lab) -> Result<()> {
     lab.cluster.service("claims", json!({}), spec)?;
     lab.cluster.endpoints("claims", &[(P11, Ready)])?;
     // A Service that comes later is programmed: the claim has been dealt with.
-    let served = |lab: &mut Lab, name: &str| -> Result<()> {
+    let served = |lab: &mut Lab, name: &str| -> Result<Vec<String>> {
         let vips = lab.cluster.service(name, json!({}), json!({}))?;
         lab.cluster.endpoints(name, &[(P21, Ready)])?;
-        vips.iter()
-            .try_for_each(|vip| answered_by("n1", Tcp, at(vip, 80)?, &["p21"]))
+        for vip in &vips {
+            answered_by("n1", Tcp, at(vip, 80)?, &["p21"])?;
+        }
+        Ok(vips)
     };
-    served(lab, "after")?;
+    let after = served(lab, "after")?;
     is_still_foreign(&as_made)?;
-    two_are_foreign()?;
+    are_foreign(2.0)?;
     // Neither a change of the Service's endpoints nor a restart takes them over.
     lab.cluster
         .endpoints("claims", &[(P11, Ready), (P21, Ready)])?;
@@ -168,34 +170,41 @@ pub fn foreign_claim(lab: &mut Lab) -> Result<()> {
             &format!("ipset add IPVS-AGENT-{family}-OWNED {vip},tcp:80"),
         )?;
     }
+    // Who edits one of ours meanwhile makes it his own.
+    let edited = after.first().context("a cluster IP")?;
+    sh_in("n1", &format!("ipvsadm -E -t {edited}:80 -s wlc"))?;
     lab.start_agent_with("n1", &rarely)?;
     lab.agent("n1")?.synced()?;
     served(lab, "after-restart")?;
     is_still_foreign(&as_made)?;
-    two_are_foreign()?;
+    are_foreign(3.0)?;
     lab.stop_agent("n1")?;
     lab.agent_command("n1", "cleanup")?;
     is_still_foreign(&as_made)?;
+    let left = sh_in("n1", "ipvsadm -Sn")?;
+    ensure!(
+        left.contains(&format!("-A -t {edited}:80 -s wlc")) && left.lines().count() == 6,
+        "{left}"
+    );
 
-    // Once they are gone the Service is served.
-    for vip in ["10.96.77.7", "[fd00:96::7777]"] {
+    // Once they are gone the Services are served.
+    for vip in ["10.96.77.7", "[fd00:96::7777]", edited] {
         sh_in("n1", &format!("ipvsadm -D -t {vip}:80"))?;
     }
     lab.start_agent("n1")?;
     for vip in claimed {
         answered_by("n1", Tcp, at(vip, 80)?, &["p11", "p21"])?;
     }
-    Ok(())
+    answered_by("n1", Tcp, at(edited, 80)?, &["p21"])
 }
 
-/// Those of the claimed tuples, and none that the agent made.
-fn two_are_foreign() -> Result<()> {
-    eventually("the metrics count two foreign virtual servers", || {
+/// So many, and none that the agent made.
+fn are_foreign(count: f64) -> Result<()> {
+    eventually("the metrics count foreign virtual servers", || {
         let metrics = metrics("n1")?;
-        Ok(match metrics.get("ipvs_agent_foreign_virtual_servers") {
-            Some(2.0) => Ok(()),
-            other => Err(format!("{other:?}")),
-        })
+        let told = metrics.get("ipvs_agent_foreign_virtual_servers");
+        let right = told == Some(&count);
+        Ok(right.then_some(()).ok_or(format!("{told:?}, not {count}")))
     })
 }
 
