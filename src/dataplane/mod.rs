@@ -73,6 +73,12 @@ pub trait Dataplane {
     /// Leaves out of sight what the other dataplane uses too.
     fn spare_shared(observed: &mut Self::Observed);
 
+    /// Whether some Services may be programmed while the target does not know the others yet. Not where
+    /// they share objects that an earlier run has left, which would be made without the others.
+    fn may_begin_with_some(_: &Self::Observed) -> bool {
+        true
+    }
+
     /// Takes one changed virtual server into the target and names what it touches.
     fn retarget(target: &mut Self::Target, change: Change<'_>, scope: &mut Self::Scope);
 

@@ -177,7 +177,8 @@ impl<D: Dataplane> Loop<D> {
                 return;
             }
         };
-        if trigger == Trigger::First {
+        let observed = self.engine.observed();
+        if trigger == Trigger::First && observed.is_some_and(D::may_begin_with_some) {
             self.program_early(pending, begun);
         }
         if network_changed {

@@ -73,6 +73,11 @@ impl Dataplane for IptablesDataplane {
         observed.spare_shared();
     }
 
+    /// The branches of the tree are all Services'.
+    fn may_begin_with_some(observed: &Observed) -> bool {
+        observed.chains.is_empty()
+    }
+
     fn retarget(target: &mut Target, change: Change<'_>, scope: &mut Scope) {
         target.replace(change, scope);
     }
