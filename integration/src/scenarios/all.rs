@@ -315,7 +315,7 @@ pub const ALL: &[Scenario] = &[
         "a plugin that accepts what is established before our rules",
         neighbours::plugin_first,
     ),
-    story(
+    ipvs(
         "firewall",
         "the node's firewall has the last word, but for health check ports",
         neighbours::firewall,

@@ -1,6 +1,6 @@
 //! The shell of the iptables dataplane: the sockets and processes, and the trait carried out by them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::{ChainKey, PREFIX};
 use super::observed::{Content, Observed};
@@ -8,7 +8,7 @@ use super::plan;
 use super::step::Step;
 use super::target::{Scope, Target};
 use crate::dataplane::policy::PolicySettings;
-use crate::dataplane::policy::flows::StaleFlows;
+use crate::dataplane::policy::flows::{LostFlows, StaleFlows};
 use crate::dataplane::policy::kernel::{
     Done, SetAct, change_sets, has_ipv6, read_affinity_sets, read_members, read_sets,
 };
@@ -16,7 +16,7 @@ use crate::dataplane::policy::sets::SetKind;
 use crate::dataplane::policy::sysctl::{self, FORWARDING};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report, StepError};
 use crate::model::{Family, Moment, NodeNetwork, VipPort};
-use crate::netfilter::conntrack::ConntrackClient;
+use crate::netfilter::conntrack::{self, ConntrackClient};
 use crate::netfilter::exec::Iptables;
 use crate::netfilter::ipset::IpsetClient;
 use crate::netfilter::render::replace;
@@ -89,6 +89,7 @@ impl Dataplane for IptablesDataplane {
     fn settled(_: &DesiredState, target: &Target, observed: &Observed) -> Scope {
         Scope {
             flows: BTreeSet::new(),
+            lost: BTreeMap::new(),
             ..target.everything(observed)
         }
     }
@@ -209,6 +210,7 @@ enum Kind {
     Sets,
     Chains(Family),
     Flows,
+    Lost,
     One,
 }
 
@@ -220,6 +222,7 @@ impl Kind {
             }
             Step::PutChain { key, .. } | Step::DelChain(key) => Self::Chains(key.family),
             Step::ForgetFlows { .. } => Self::Flows,
+            Step::EndFlows { .. } => Self::Lost,
             Step::SetSysctl(_) | Step::WriteRules { .. } => Self::One,
         }
     }
@@ -248,14 +251,12 @@ impl IptablesDataplane {
             Kind::Flows => {
                 let wanted = run.iter().filter_map(Step::stale_flows);
                 let stale: StaleFlows<'_> = wanted.collect();
-                let result = stale.forget(&mut self.conntrack);
-                let done = |_| match &result {
-                    Ok(()) => Done::Applied,
-                    Err(error) => {
-                        Done::Failed(Error::new("delete conntrack entries", error.to_string()))
-                    }
-                };
-                run.iter().map(done).collect()
+                all_alike(run, &stale.forget(&mut self.conntrack))
+            }
+            Kind::Lost => {
+                let wanted = run.iter().filter_map(Step::lost_flows);
+                let lost: LostFlows<'_> = wanted.collect();
+                all_alike(run, &lost.forget(&mut self.conntrack))
             }
             Kind::One => run.iter().map(|step| self.one(step)).collect(),
         }
@@ -328,6 +329,15 @@ impl IptablesDataplane {
         };
         result.map_or_else(Done::Failed, |()| Done::Applied)
     }
+}
+
+/// The outcome of steps that were one act.
+fn all_alike(run: &[Step], result: &Result<(), conntrack::Error>) -> Vec<Done> {
+    let done = |_| match result {
+        Ok(()) => Done::Applied,
+        Err(error) => Done::Failed(Error::new("delete conntrack entries", error.to_string())),
+    };
+    run.iter().map(done).collect()
 }
 
 /// A restore that failed.

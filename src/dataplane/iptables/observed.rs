@@ -89,6 +89,7 @@ impl Observed {
                 let gone = self.chains.remove(key);
                 self.endpoints -= gone.map_or(0, |content| content.endpoints);
             }
+            Step::EndFlows { .. } => {}
             Step::ForgetFlows { vip, .. } => {
                 self.owed_flows.remove(vip);
             }

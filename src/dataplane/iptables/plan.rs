@@ -64,6 +64,8 @@ pub fn plan(
         owed.filter(|vip| observed.families.contains(&vip.family()))
             .map(|vip| forget_flows(*vip, desired)),
     );
+    let lost = wanted.lost.into_iter();
+    steps.extend(lost.map(|(vip, lost)| Step::EndFlows { vip, lost }));
     // A family's chains ride together, and go once nothing leads to them any more.
     steps.sort_by_key(|step| {
         let goes = matches!(step, Step::DelChain(_));

@@ -37,6 +37,11 @@ pub enum Step {
         vip: VipPort,
         keep: BTreeSet<HostPort>,
     },
+    /// Deletes conntrack entries of `vip` that lead to one of `lost`.
+    EndFlows {
+        vip: VipPort,
+        lost: BTreeSet<HostPort>,
+    },
 }
 
 /// Places in the order. Make before break: what a packet is led through is whole before it is led
@@ -79,7 +84,7 @@ impl Step {
                 }
             }
             Self::PutChain { .. } | Self::DelChain(_) => Phase::Chains,
-            Self::ForgetFlows { .. } => Phase::Flows,
+            Self::ForgetFlows { .. } | Self::EndFlows { .. } => Phase::Flows,
             Self::DestroySet(_) => Phase::DestroySets,
         }
     }
@@ -99,6 +104,14 @@ impl Step {
     pub fn chain(&self) -> Option<ChainKey> {
         match self {
             Self::PutChain { key, .. } | Self::DelChain(key) => Some(*key),
+            _ => None,
+        }
+    }
+
+    /// The tuple whose connections end, with the real servers that are lost.
+    pub fn lost_flows(&self) -> Option<(VipPort, &BTreeSet<HostPort>)> {
+        match self {
+            Self::EndFlows { vip, lost } => Some((*vip, lost)),
             _ => None,
         }
     }
@@ -137,6 +150,12 @@ impl fmt::Display for Step {
                 }
             }
             Self::DelChain(key) => write!(f, "{} -t nat -X {key}", tool(&key.family)),
+            Self::EndFlows { vip, lost } => {
+                let protocol = vip.protocol.to_string().to_lowercase();
+                let lost: Vec<String> = lost.iter().map(HostPort::to_string).collect();
+                let lost = lost.join(",");
+                write!(f, "conntrack -D -p {protocol} --orig-dst {vip} (to {lost})")
+            }
             Self::ForgetFlows { vip, keep } => {
                 let count = keep.len();
                 write!(

@@ -10,7 +10,9 @@ use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::policy::affinity::AffinitySet;
 use crate::dataplane::policy::members::{has_serving, memberships, of_tuple, pods};
 use crate::dataplane::policy::sets::{Member, SetKind};
-use crate::model::{Family, Protocol, RealServers, TrafficPolicy, VipPort, VirtualServer};
+use crate::model::{
+    Family, Protocol, RealServerKey, RealServers, TrafficPolicy, VipPort, VirtualServer,
+};
 use crate::resolve::{Change, DesiredState};
 
 /// Sets and chains that should be there.
@@ -45,6 +47,8 @@ pub struct Scope {
     pub branches: BTreeSet<Prefix>,
     /// UDP tuples whose endpoints changed.
     pub flows: BTreeSet<VipPort>,
+    /// Endpoints that went with their node, and the tuples that led to them.
+    pub lost: BTreeMap<VipPort, BTreeSet<RealServerKey>>,
     /// Sets, constant rules, the root of the tree and sysctls too.
     pub base: bool,
 }
@@ -63,6 +67,9 @@ impl crate::dataplane::Scope for Scope {
         self.chains.extend(other.chains);
         self.branches.extend(other.branches);
         self.flows.extend(other.flows);
+        for (vip, lost) in other.lost {
+            self.lost.entry(vip).or_default().extend(lost);
+        }
         self.base |= other.base;
     }
 }
@@ -112,6 +119,12 @@ impl Target {
         let serve = |server: &VirtualServer| (server.real_servers.clone(), server.near.clone());
         if vip.protocol == Protocol::Udp && old.map(serve) != new.map(serve) {
             scope.flows.insert(vip);
+        }
+        let lost: BTreeSet<RealServerKey> = old
+            .map(|old| lost_by(old, new).collect())
+            .unwrap_or_default();
+        if !lost.is_empty() {
+            scope.lost.entry(vip).or_default().extend(lost);
         }
     }
 
@@ -183,6 +196,7 @@ impl Target {
                 .collect(),
             branches: trees.flat_map(|family| self.tree.chains(family)).collect(),
             flows: observed.owed_flows.clone(),
+            lost: BTreeMap::new(),
             base: true,
         }
     }
@@ -196,6 +210,20 @@ impl Target {
 /// Whether first packets are led anywhere.
 fn is_balanced(server: &VirtualServer) -> bool {
     has_serving(&server.real_servers) || server.near.as_ref().is_some_and(has_serving)
+}
+
+/// Endpoints that vanished while they were not ready: nothing is left that could finish a connection.
+fn lost_by<'a>(
+    old: &'a VirtualServer,
+    new: Option<&'a VirtualServer>,
+) -> impl Iterator<Item = RealServerKey> + 'a {
+    let all = |server: &'a VirtualServer| server.near.iter().chain([&server.real_servers]);
+    let listed = move |key: &RealServerKey| {
+        let mut now = new.into_iter().flat_map(all);
+        now.any(|servers| servers.contains_key(key))
+    };
+    let unready = all(old).flatten().filter(|(_, real)| real.unready);
+    unready.map(|(key, _)| *key).filter(move |key| !listed(key))
 }
 
 /// The chains that a tuple leads to, with the endpoints of each: those for everybody, and those for
