@@ -17,6 +17,8 @@ use crate::resolve::KERNEL_SCHEDULERS;
 pub struct Choice {
     /// The way to IPVS; without it iptables balances.
     pub ipvs: Option<Client>,
+    /// For metrics: `configured`, `available` or `no-ip-vs`.
+    pub reason: &'static str,
     pub scheduler: Scheduler,
     /// Schedulers that this kernel has; empty if that could not be found out.
     pub schedulers: BTreeSet<String>,
@@ -55,23 +57,30 @@ pub fn choose(wanted: DataplaneArg, scheduler: &str) -> anyhow::Result<Choice> {
             KERNEL_SCHEDULERS.join(" ")
         );
     }
-    let iptables = |problems| Choice {
+    let iptables = |reason, problems| Choice {
         ipvs: None,
+        reason,
         scheduler: Scheduler::named(scheduler),
         schedulers: BTreeSet::new(),
         problems,
     };
     if wanted == DataplaneArg::Iptables {
-        return Ok(iptables(unkept(scheduler)));
+        return Ok(iptables("configured", unkept(scheduler)));
     }
     match Client::open() {
-        Ok(client) => Ok(on_ipvs(client, scheduler)),
+        Ok(client) => Ok(Choice {
+            reason: match wanted {
+                DataplaneArg::Auto => "available",
+                _ => "configured",
+            },
+            ..on_ipvs(client, scheduler)
+        }),
         Err(error) if error.is_no_module() && wanted == DataplaneArg::Auto => {
             let text = "this kernel has no ip_vs, so Services are served by iptables: load the module \
                         (`modprobe ip_vs`) or install the kernel's modules, and restart the agent";
             let mut problems = vec![problem(text.to_owned())];
             problems.extend(unkept(scheduler));
-            Ok(iptables(problems))
+            Ok(iptables("no-ip-vs", problems))
         }
         Err(error) => Err(explain_ipvs(error)).context("--dataplane iptables serves without it"),
     }
@@ -86,6 +95,7 @@ fn on_ipvs(client: Client, scheduler: &str) -> Choice {
     let (scheduler, problem) = available(scheduler, &schedulers);
     Choice {
         ipvs: Some(client),
+        reason: "available",
         scheduler,
         schedulers,
         problems: problem.into_iter().collect(),
@@ -148,6 +158,7 @@ mod tests {
     fn without_ipvs_the_schedulers_that_count_connections_are_told_of() {
         let choice = Choice {
             ipvs: None,
+            reason: "no-ip-vs",
             scheduler: Scheduler::named("rr"),
             schedulers: BTreeSet::new(),
             problems: Vec::new(),

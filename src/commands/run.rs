@@ -73,6 +73,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 /// What the pages and the Node's Events say of the dataplane.
 struct Told {
     dataplane: &'static str,
+    reason: &'static str,
     problems: Vec<Problem>,
 }
 
@@ -80,6 +81,7 @@ impl Told {
     fn of(choice: &Choice) -> Self {
         Self {
             dataplane: choice.name(),
+            reason: choice.reason,
             problems: choice.problems.clone(),
         }
     }
@@ -124,6 +126,7 @@ where
     let shutdown = CancellationToken::new();
     let sources = SourceBoard::default();
     let board = Arc::new(Board::new(sources.clone()));
+    board.serves_by(told.dataplane, told.reason);
     let started = start_of_clock();
     let pages = Pages {
         board: board.clone(),

@@ -108,10 +108,17 @@ struct ByPolicy {
     ip_family: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDataplane {
+    dataplane: &'static str,
+    reason: &'static str,
+}
+
 /// Metrics and health of one agent.
 pub struct Board {
     registry: Registry,
     sources: SourceBoard,
+    dataplane: Family<ByDataplane, Gauge>,
     source_listed: Family<BySource, Gauge>,
     source_errors: Family<BySource, Gauge>,
     duration: Family<ByTrigger, Histogram>,
@@ -168,6 +175,12 @@ impl Board {
         let duration = Family::<ByTrigger, Histogram>::new_with_constructor(buckets);
         let board = Self {
             sources,
+            dataplane: put(
+                r,
+                "ipvs_agent_dataplane",
+                "1 for that by which Services are served, with the reason",
+                Family::default(),
+            ),
             source_listed: put(
                 r,
                 "ipvs_agent_source_listed",
@@ -445,6 +458,13 @@ impl Board {
                 histogram.observe(latency.as_secs_f64());
             }
         }
+    }
+
+    /// By what Services are served, and why.
+    pub fn serves_by(&self, dataplane: &'static str, reason: &'static str) {
+        self.dataplane
+            .get_or_create(&ByDataplane { dataplane, reason })
+            .set(1);
     }
 
     /// Services that lack endpoints on this node.
