@@ -55,10 +55,10 @@ test-matrix: build ## Every cell of the conformance matrix: make test-matrix KER
 	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $(KERNEL) matrix-full
 
 .PHONY: conformance
-conformance: build ## Every story and every cell on both kernels, then docs/conformance.md from what they proved
+conformance: build ## Every story and every cell by every dataplane, then docs/conformance.md from what they proved
 	@$(CARGO_TARGET_DIR)/debug/lab conformance --forget
-	@$(MAKE) --no-print-directory test-kernel test-matrix KERNEL=uml
-	@$(MAKE) --no-print-directory test-kernel test-matrix KERNEL=qemu
+	@$(MAKE) --no-print-directory --keep-going -j2 $(SUITES)
+	@$(MAKE) --no-print-directory --keep-going -j2 $(MATRICES)
 	@$(CARGO_TARGET_DIR)/debug/lab conformance > docs/conformance.md.new && mv docs/conformance.md.new docs/conformance.md
 
 .PHONY: test-parity
@@ -93,19 +93,22 @@ test-demo: build ## The demo in a guest, and as it runs on a kernel that has ip_
 	@out=$$($(CARGO_TARGET_DIR)/debug/lab exec --kernel qemu -- $(CARGO_TARGET_DIR)/debug/lab demo) || \
 	  { echo "$$out"; exit 1; }; echo '1 passed, 0 failed'
 
-# The suites of both kernels at once: User-Mode Linux waits half of its time, and QEMU's takes longer anyway. An
+# Every dataplane's suite, two at once: QEMU's takes as long as the others', which wait half of their time. An
 # interrupt ends the lab, and by that its reader.
-SUITES = suite-uml suite-qemu
-suite-uml: GUESTS = --guests 2
-.PHONY: $(SUITES)
+SUITES = suite-qemu suite-uml suite-native-legacy suite-native-nft
+MATRICES = $(SUITES:suite-%=matrix-%)
+suite-uml suite-native-legacy suite-native-nft: GUESTS = --guests 2
+.PHONY: $(SUITES) $(MATRICES)
 $(SUITES): suite-%:
 	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $* $(GUESTS) 2>&1 | (trap '' INT; exec sed -u 's/^/$*: /')
+$(MATRICES): matrix-%:
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $* matrix-full 2>&1 | (trap '' INT; exec sed -u 's/^/$*: /')
 
 .PHONY: test-kernels
-test-kernels: ## The ipvsadm comparison and all scenarios on both kernels
+test-kernels: ## The ipvsadm comparison, and all scenarios on every kernel by every dataplane
 	@$(MAKE) --no-print-directory test-parity KERNEL=uml
 	@$(MAKE) --no-print-directory test-rules
-	$(call phase,scenarios on both kernels)
+	$(call phase,scenarios on every kernel)
 	@$(MAKE) --no-print-directory --keep-going -j2 $(SUITES)
 
 .PHONY: test
