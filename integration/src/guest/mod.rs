@@ -6,7 +6,10 @@ pub mod http;
 pub mod kernel;
 pub mod namespace;
 pub mod probe;
+pub mod served;
 pub mod server;
+pub mod state;
+pub mod stranger;
 pub mod topology;
 pub mod wait;
 

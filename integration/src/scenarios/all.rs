@@ -5,9 +5,9 @@ use anyhow::{Result, bail};
 use crate::dataplane::Dataplane;
 
 use super::{
-    Lab, changes, events, foreign, health_check, history, icmp, lifecycle, matrix, neighbours,
-    node, node_addresses, node_leaving, operator, policies, reach, regressions, scale, services,
-    tuning,
+    Lab, changes, cleanup, events, foreign, health_check, history, icmp, lifecycle, matrix,
+    neighbours, node, node_addresses, node_leaving, operator, policies, reach, regressions, repair,
+    scale, services, tuning,
 };
 
 /// One story.
@@ -73,7 +73,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         bare: true,
-        ..ipvs(
+        ..story(
             "cost",
             "one more endpoint costs the same at 10 and at 200 Services",
             scale::cost,
@@ -90,7 +90,7 @@ pub const ALL: &[Scenario] = &[
         "after a long random history the kernel is that of a fresh start",
         history::history,
     ),
-    ipvs(
+    story(
         "killed-midway",
         "kill -9 in the middle of a sync",
         regressions::sync::killed_midway,
@@ -227,8 +227,8 @@ pub const ALL: &[Scenario] = &[
     ),
     story(
         "repair",
-        "ipvsadm -C, rules, sets and the policy rule repaired",
-        lifecycle::repair,
+        "virtual servers, rules, jumps, sets and the policy rule repaired",
+        repair::repair,
     ),
     story(
         "api-outage",
@@ -443,7 +443,7 @@ pub const ALL: &[Scenario] = &[
     story(
         "cleanup",
         "cleanup removes what is ours and nothing else",
-        foreign::cleanup,
+        cleanup::cleanup,
     ),
     Scenario {
         on_demand: true,

@@ -3,12 +3,10 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Lab, answered_by, at, node_addresses, refused, route_from_client};
+use super::{Lab, answered_by, at, node_addresses, refused, route_from_client, unserved_at};
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::Transport::{Tcp, Udp};
-use crate::guest::sh_in;
 use crate::guest::topology::{CLIENT, P11, P21};
-use crate::guest::wait::eventually;
 
 const INGRESS: [&str; 2] = ["192.168.60.21", "fd00:60::21"];
 
@@ -48,7 +46,7 @@ pub fn types(lab: &mut Lab) -> Result<()> {
         refused(CLIENT, Tcp, at(&addr, 30123)?)?;
         answered_by(CLIENT, Udp, at(&addr, 30123)?, &["p11", "p21"])?;
     }
-    not_in_ipvs(&vips, 80)?;
+    unserved_at(lab, "n1", &vips, 80)?;
 
     let mut balanced = port(81, 30124);
     balanced["type"] = json!("LoadBalancer");
@@ -63,12 +61,12 @@ pub fn types(lab: &mut Lab) -> Result<()> {
     lab.cluster
         .service("web", json!({}), json!({ "type": "ClusterIP" }))?;
     served(&vips, 80)?;
-    not_in_ipvs(&INGRESS, 81)?;
+    unserved_at(lab, "n1", &INGRESS, 81)?;
     for addr in node_addresses("n1") {
         refused(CLIENT, Tcp, at(&addr, 30124)?)?;
     }
     lab.cluster.service("web", json!({}), alias)?;
-    not_in_ipvs(&vips, 80)
+    unserved_at(lab, "n1", &vips, 80)
 }
 
 /// One family, the other beside it, and one again.
@@ -100,7 +98,7 @@ pub fn families(lab: &mut Lab) -> Result<()> {
     single["clusterIP"] = json!(vips[0]);
     lab.cluster.service("web", json!({}), single)?;
     only_v6(&vips)?;
-    not_in_ipvs(&two[1..], 80)
+    unserved_at(lab, "n1", &two[1..], 80)
 }
 
 /// Another Service of the same name has another cluster IP.
@@ -114,7 +112,7 @@ pub fn recreated(lab: &mut Lab) -> Result<()> {
     let after = lab.cluster.service("web", json!({}), fixed)?;
     ensure!(before != after, "the same addresses: {after:?}");
     served_by(&after, 80, &["p11"])?;
-    not_in_ipvs(&before, 80)
+    unserved_at(lab, "n1", &before, 80)
 }
 
 /// `ipMode: Proxy` leaves an address to the load balancer itself.
@@ -136,7 +134,7 @@ pub fn ip_mode(lab: &mut Lab) -> Result<()> {
     served(&INGRESS, 80)?;
     lab.cluster
         .load_balancer_ingress("web", &ingress("Proxy"))?;
-    not_in_ipvs(&INGRESS, 80)?;
+    unserved_at(lab, "n1", &INGRESS, 80)?;
     lab.cluster.load_balancer_ips("web", &INGRESS)?;
     served(&INGRESS, 80)
 }
@@ -155,24 +153,4 @@ fn served_by<S: AsRef<str>>(addresses: &[S], port: u16, names: &[&str]) -> Resul
         }
     }
     Ok(())
-}
-
-/// Waits until n1 has no virtual server there.
-fn not_in_ipvs<S: AsRef<str>>(addresses: &[S], port: u16) -> Result<()> {
-    let rows: Vec<String> = addresses
-        .iter()
-        .map(|addr| {
-            let addr = addr.as_ref();
-            if addr.contains(':') {
-                format!("  [{addr}]:{port} ")
-            } else {
-                format!("  {addr}:{port} ")
-            }
-        })
-        .collect();
-    eventually(&format!("{rows:?} are gone"), || {
-        let list = sh_in("n1", "ipvsadm -Ln")?;
-        let there = rows.iter().any(|row| list.contains(row.as_str()));
-        Ok(if there { Err(list) } else { Ok(()) })
-    })
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, answered_by, at};
+use crate::dataplane::Dataplane;
 use crate::guest::agent::log_of;
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::Transport::Tcp;
@@ -42,7 +43,11 @@ pub fn events(lab: &mut Lab) -> Result<()> {
     );
     no_flood(lab)?;
     a_claim_lost(lab)?;
-    a_foreign_virtual_server(lab)
+    match lab.program.dataplane {
+        Dataplane::Ipvs => a_foreign_virtual_server(lab),
+        // Rules of others stand beside the agent's.
+        Dataplane::Iptables => Ok(()),
+    }
 }
 
 /// Changes of other things tell nothing again; another value is another Event; the same value

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 
+use super::Lab;
 use crate::guest::namespace::inside;
 use crate::guest::probe::{Answer, Transport, probe};
 use crate::guest::sh_in;
@@ -108,6 +109,37 @@ pub fn seen_client(from: &str, transport: Transport, to: SocketAddr) -> Result<I
         Answer::From { client, .. } => Ok(client),
         other => bail!("{from} asks {to}: {other}"),
     }
+}
+
+/// Waits until a node serves none of these addresses, whatever the port.
+pub fn unserved<S: AsRef<str>>(lab: &Lab, node: &str, addresses: &[S]) -> Result<()> {
+    let addresses: Vec<&str> = addresses.iter().map(AsRef::as_ref).collect();
+    eventually(&format!("{node} serves none of {addresses:?}"), || {
+        let served = lab.served(node)?;
+        for addr in &addresses {
+            if served.has(addr)? {
+                return Ok(Err(served.to_string()));
+            }
+        }
+        Ok(Ok(()))
+    })
+}
+
+/// Waits until a node serves none of these addresses over TCP at a port.
+pub fn unserved_at<S: AsRef<str>>(lab: &Lab, node: &str, addresses: &[S], port: u16) -> Result<()> {
+    let tuples = addresses.iter().map(|addr| at(addr.as_ref(), port));
+    let tuples: Vec<SocketAddr> = tuples.collect::<Result<_>>()?;
+    eventually(&format!("{node} serves none of {tuples:?}"), || {
+        let served = lab.served(node)?;
+        let there = tuples
+            .iter()
+            .any(|to| served.at(Transport::Tcp, *to).is_some());
+        Ok(if there {
+            Err(served.to_string())
+        } else {
+            Ok(())
+        })
+    })
 }
 
 /// Routes an address that lies on no network from the outside client to a node.

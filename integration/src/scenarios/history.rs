@@ -7,16 +7,19 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, answered_by, at};
+use crate::dataplane::Dataplane;
 use crate::guest::cluster::State::{self, NotReady, Ready, Terminating};
 use crate::guest::probe::Transport::Tcp;
-use crate::guest::sh_in;
+use crate::guest::state::{differences, state};
+use crate::guest::stranger;
 use crate::guest::topology::{P11, Pod, pods};
 use crate::guest::wait::eventually;
 
 pub fn history(lab: &mut Lab) -> Result<()> {
-    for line in FOREIGN {
-        sh_in(NODE, line)?;
-    }
+    let dataplane = lab.program.dataplane;
+    stranger::enter(dataplane, NODE)?;
+    let made = state(dataplane, NODE)?;
+    let made = made.iter().filter(|line| stranger::is_his(line)).count();
     let mut chance = Chance(SEED);
     println!("     {CHANGES} changes, seed {SEED:#x}");
     let refused = (0..CHANGES).filter(|_| change(lab, &mut chance).is_err());
@@ -31,42 +34,35 @@ pub fn history(lab: &mut Lab) -> Result<()> {
     for vip in &last {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
     }
-    let lived = settled()?;
-    let servers = lived.iter().filter(|line| line.contains("-A -")).count();
+    let lived = settled(dataplane)?;
+    let served = lab.served(NODE)?.tuples.len();
     let members = lived
         .iter()
         .filter(|line| line.contains("add IPVS-"))
         .count();
-    println!("     {servers} virtual servers, {members} set entries; {refused} changes refused");
-    ensure!(
-        servers > 10,
-        "only {servers} virtual servers are left to compare"
-    );
+    println!("     {served} tuples served, {members} set entries; {refused} changes refused");
+    ensure!(served > 10, "only {served} tuples are left to compare");
 
     lab.stop_agent(NODE)?;
     lab.agent_command(NODE, "cleanup")?;
-    let bare = state()?;
+    let bare = state(dataplane, NODE)?;
     let ours = bare.iter().find(|line| line.contains("IPVS-AGENT"));
     ensure!(ours.is_none(), "cleanup has left {ours:?}");
     lab.start_agent(NODE)?;
     lab.agent(NODE)?.synced()?;
-    let fresh = settled()?;
-    let differs: Vec<String> = lived
-        .difference(&fresh)
-        .map(|line| format!("only after the history: {line}"))
-        .chain(
-            fresh
-                .difference(&lived)
-                .map(|line| format!("only after a fresh start: {line}")),
-        )
-        .collect();
-    ensure!(differs.is_empty(), "{}", differs.join("\n"));
-    let theirs = lived.iter().filter(|line| line.contains("203.0.113.9"));
-    let theirs = theirs.count();
-    ensure!(theirs == 4, "of 4 foreign entries {theirs} are left");
-    for line in UNDO_FOREIGN {
-        sh_in(NODE, line)?;
-    }
+    let fresh = settled(dataplane)?;
+    let differs = differences(
+        ("after the history", &lived),
+        ("after a fresh start", &fresh),
+    );
+    ensure!(differs.is_empty(), "{differs}");
+    let theirs = bare.iter().filter(|line| stranger::is_his(line)).count();
+    let stayed = lived.iter().filter(|line| stranger::is_his(line)).count();
+    ensure!(
+        (theirs, stayed) == (made, made),
+        "of {made} lines of somebody else {stayed} stayed, and {theirs} after cleanup"
+    );
+    stranger::leave(dataplane, NODE)?;
     lab.cluster.label_node(NODE, ZONE, None)
 }
 
@@ -179,10 +175,10 @@ fn annotations(chance: &mut Chance) -> Value {
 
 /// What the kernel's tools print once it changes no more: nothing drains, no weight grows, and an
 /// audit has found nothing.
-fn settled() -> Result<BTreeSet<String>> {
+fn settled(dataplane: Dataplane) -> Result<BTreeSet<String>> {
     let mut before = BTreeSet::new();
     eventually("the kernel changes no more", || {
-        let now = state()?;
+        let now = state(dataplane, NODE)?;
         let same = now == before;
         before = now;
         if !same {
@@ -195,41 +191,6 @@ fn settled() -> Result<BTreeSet<String>> {
         })
     })?;
     Ok(before)
-}
-
-/// Each line with the command that printed it. Counters and the seeds of hashes are left out.
-fn state() -> Result<BTreeSet<String>> {
-    let mut lines = BTreeSet::new();
-    for command in [
-        "ipvsadm -Sn",
-        "ipset save",
-        "iptables-save",
-        "ip6tables-save",
-        "ip rule",
-        "ip -6 rule",
-        "ip route show table 10256",
-        "ip -6 route show table 10256",
-    ] {
-        let ordered = command.ends_with("tables-save");
-        for (number, line) in sh_in(NODE, command)?.lines().enumerate() {
-            if line.starts_with('#') {
-                continue;
-            }
-            let stop = if line.starts_with(':') {
-                " ["
-            } else {
-                " initval "
-            };
-            let told = line.split(stop).next().unwrap_or(line);
-            // Rules have an order; whatever else there is has none.
-            lines.insert(if ordered {
-                format!("{command} {number}: {told}")
-            } else {
-                format!("{command}: {told}")
-            });
-        }
-    }
-    Ok(lines)
 }
 
 /// Numbers that come again with the same seed (a linear congruential generator, its upper half).
@@ -260,15 +221,3 @@ const CHANGES: usize = 300;
 const SERVICES: usize = 6;
 /// Longer than the audit's interval here, and than a step of a weight that grows.
 const AUDIT_AND_RAMP: std::time::Duration = std::time::Duration::from_millis(2500);
-const FOREIGN: [&str; 5] = [
-    "ipvsadm -A -t 203.0.113.9:80 -s wlc",
-    "ipvsadm -a -t 203.0.113.9:80 -r 198.51.100.9:80 -m -w 9",
-    "ipset create theirs hash:ip",
-    "ipset add theirs 203.0.113.9",
-    "iptables -A FORWARD -d 203.0.113.9 -j ACCEPT",
-];
-const UNDO_FOREIGN: [&str; 3] = [
-    "ipvsadm -D -t 203.0.113.9:80",
-    "ipset destroy theirs",
-    "iptables -D FORWARD -d 203.0.113.9 -j ACCEPT",
-];

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::{Lab, answered_by, at};
-use crate::guest::agent::{Agent, log_of};
+use super::{Lab, answered_by, at, unserved};
+use crate::dataplane::Dataplane;
+use crate::guest::agent::Agent;
 use crate::guest::cluster::State::{Ready, Terminating};
 use crate::guest::probe::{
     Answer,
     Transport::{Tcp, Udp},
     open_stream, probe, probe_from_port,
 };
-use crate::guest::sh_in;
-use crate::guest::topology::{P11, P21, P31};
+use crate::guest::topology::{P11, P21, P31, POD_PORT};
 use crate::guest::wait::eventually;
 use crate::protocol::REQUEST;
 
@@ -55,19 +55,27 @@ pub fn rolling_update(lab: &mut Lab) -> Result<()> {
                 .context("the stream broke while its pod drains")?;
         }
     }
-    let list = sh_in("n1", "ipvsadm -Ln")?;
-    let drains = list.lines().any(|line| {
-        line.contains("10.244.1.2:8080") && line.split_whitespace().nth(3) == Some("0")
-    });
-    ensure!(drains, "the old pod is not shown with weight 0:\n{list}");
+    // Its real server stays for the connections that it has. To a rule they are nothing.
+    for (vip, pod) in vips.iter().zip([P11.v4(), P11.v6()]) {
+        let (served, old) = (lab.served("n1")?, at(&pod, POD_PORT)?);
+        let balance = served
+            .at(Tcp, at(vip, 80)?)
+            .with_context(|| format!("{vip} is not served"))?;
+        let kept = match lab.program.dataplane {
+            Dataplane::Ipvs => balance.endpoints.get(&old) == Some(&Some(0)),
+            Dataplane::Iptables => !balance.endpoints.contains_key(&old),
+        };
+        ensure!(kept, "{old} is not as what drains:\n{served}");
+    }
     // Its connections end and so does the pod: nothing keeps its real server.
     drop(streams);
     lab.cluster
         .endpoints_of_ports("roll", &[(P21, Ready)], &named)?;
-    eventually("the drained real server is gone", || {
-        let list = sh_in("n1", "ipvsadm -Ln")?;
-        Ok(if list.contains("10.244.1.2:8080") {
-            Err(list)
+    eventually("nothing leads to the drained pod", || {
+        let served = lab.served("n1")?;
+        let leads = served.leads_to(&P11.v4())? || served.leads_to(&P11.v6())?;
+        Ok(if leads {
+            Err(served.to_string())
         } else {
             Ok(())
         })
@@ -141,82 +149,6 @@ pub fn restart(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-pub fn repair(lab: &mut Lab) -> Result<()> {
-    let vips = lab.cluster.service("web", json!({}), json!({}))?;
-    lab.cluster
-        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
-    let works = || -> Result<()> {
-        for vip in &vips {
-            answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
-        }
-        Ok(())
-    };
-    works()?;
-    let damages = [
-        "ipvsadm -C",
-        "ip rule del pref 90",
-        "ip -6 rule del pref 90",
-        "ip route flush table 10256",
-        "ip -6 route flush table 10256",
-        "iptables -t raw -F IPVS-AGENT-ROUTE",
-        "iptables -t raw -D PREROUTING -j IPVS-AGENT-ROUTE",
-        "ipset flush IPVS-AGENT-4-LIVE",
-        "ipset flush IPVS-AGENT-6-LIVE",
-        "ipset flush IPVS-AGENT-4-OWNED",
-        "sysctl -qw net.ipv4.vs.conntrack=0",
-    ];
-    let state = || -> Result<String> {
-        let mut text = String::new();
-        for line in [
-            "ip rule",
-            "ip -6 rule",
-            "ip route show table 10256",
-            "ip -6 route show table 10256",
-            "iptables-save",
-            "ipset save",
-            "ipvsadm -Sn",
-            "sysctl net.ipv4.vs.conntrack",
-        ] {
-            let mut lines: Vec<String> = sh_in("n1", line)?
-                .lines()
-                .filter(|l| !l.starts_with(['#', ':']))
-                .map(str::to_owned)
-                .collect();
-            lines.sort();
-            text.push_str(&lines.join("\n"));
-        }
-        Ok(text)
-    };
-    let before = state()?;
-    for damage in damages {
-        let told = drift_told();
-        sh_in("n1", damage)?;
-        eventually(&format!("{damage} is noticed"), || {
-            let noticed = drift_told() > told;
-            Ok(if noticed {
-                Ok(())
-            } else {
-                Err("no log line tells of it".to_owned())
-            })
-        })?;
-        eventually(&format!("{damage} is repaired"), || {
-            let now = state()?;
-            Ok(if now == before {
-                Ok(())
-            } else {
-                Err("the kernel still differs".to_owned())
-            })
-        })?;
-        works().with_context(|| format!("after {damage}"))?;
-    }
-    Ok(())
-}
-
-/// How often n1's agent has told that somebody else changed the kernel.
-fn drift_told() -> usize {
-    log_of("n1").matches("kernel differs").count()
-}
-
 pub fn api_outage(lab: &mut Lab) -> Result<()> {
     let vips = lab.cluster.service("web", json!({}), json!({}))?;
     let other = lab.cluster.service("gone", json!({}), json!({}))?;
@@ -245,11 +177,7 @@ pub fn api_outage(lab: &mut Lab) -> Result<()> {
             answered_by(from, Tcp, at(vip, 80)?, &["p21"])?;
         }
     }
-    eventually("the deleted Service is gone", || {
-        let list = sh_in("n1", "ipvsadm -Ln")?;
-        let there = other.iter().any(|vip| list.contains(vip.as_str()));
-        Ok(if there { Err(list) } else { Ok(()) })
-    })
+    unserved(lab, "n1", &other)
 }
 
 pub fn manifests(lab: &mut Lab) -> Result<()> {
@@ -298,12 +226,6 @@ pub fn manifests(lab: &mut Lab) -> Result<()> {
     answered_by("p22", Tcp, to, &["p31"])?;
     drop(agent);
     lab.start_agent("n2")?;
-    eventually("the API server's Services take their place", || {
-        let list = sh_in("n2", "ipvsadm -Ln")?;
-        Ok(if list.contains("10.96.200.1") {
-            Err(list)
-        } else {
-            Ok(())
-        })
-    })
+    // The API server's Services take its place.
+    unserved(lab, "n2", &["10.96.200.1"])
 }

@@ -2,6 +2,7 @@
 
 mod all;
 mod changes;
+mod cleanup;
 pub mod demo;
 mod events;
 mod expect;
@@ -19,6 +20,7 @@ mod operator;
 mod policies;
 mod reach;
 mod regressions;
+mod repair;
 mod run;
 mod scale;
 mod services;
@@ -31,13 +33,17 @@ use crate::dataplane::Program;
 use crate::guest::agent::Agent;
 use crate::guest::cluster::{ApiServer, Cluster};
 use crate::guest::probe::Transport;
+use crate::guest::served::Served;
 use crate::guest::sh_in;
 use crate::guest::topology::{NODES, Topology};
 
 pub use all::{ALL, Scenario, known};
 pub use run::run;
 
-use expect::{answered_by, at, node_addresses, refused, route_from_client, seen_client, silence};
+use expect::{
+    answered_by, at, node_addresses, refused, route_from_client, seen_client, silence, unserved,
+    unserved_at,
+};
 
 /// What a story works with.
 pub struct Lab {
@@ -120,6 +126,11 @@ impl Lab {
         }
         self.agents.retain(|agent| agent.node != node);
         Ok(())
+    }
+
+    /// What a node's kernel balances.
+    pub fn served(&self, node: &str) -> Result<Served> {
+        Served::by(self.program.dataplane, node)
     }
 
     /// After a story: its objects go.

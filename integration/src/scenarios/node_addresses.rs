@@ -5,14 +5,15 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use super::{Lab, answered_by, at, node_addresses, refused, route_from_client, seen_client};
+use super::{
+    Lab, answered_by, at, node_addresses, refused, route_from_client, seen_client, unserved,
+};
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::Transport::{Tcp, Udp};
 use crate::guest::probe::{Answer, probe};
 use crate::guest::server::Server;
 use crate::guest::sh_in;
 use crate::guest::topology::{CLIENT, P11, P21};
-use crate::guest::wait::eventually;
 
 /// The address of the node towards its pods, which every node has beside its own.
 const INNER: [&str; 2] = ["10.244.1.1", "fd00:244:1::1"];
@@ -37,7 +38,7 @@ pub fn addresses_followed(lab: &mut Lab) -> Result<()> {
             }
             for net in new {
                 sh_in("n1", &format!("ip addr del {net} dev eth0"))?;
-                unlisted(host(net))?;
+                unserved(lab, "n1", &[host(net)])?;
                 let answer = probe(CLIENT, Tcp, at(host(net), 30080)?)?;
                 ensure!(!matches!(answer, Answer::From { .. }), "{net}: {answer}");
             }
@@ -48,7 +49,7 @@ pub fn addresses_followed(lab: &mut Lab) -> Result<()> {
         sh_in("n1", "ip link set extra up")?;
         answered_by("p12", Tcp, at("192.168.77.1", 30080)?, &["p11", "p21"])?;
         sh_in("n1", "ip link del extra")?;
-        unlisted("192.168.77.1")?;
+        unserved(lab, "n1", &["192.168.77.1"])?;
         notifications_lost(lab)?;
         for addr in node_addresses("n1") {
             answered_by(CLIENT, Tcp, at(&addr, 30080)?, &["p11", "p21"])?;
@@ -80,7 +81,7 @@ fn notifications_lost(lab: &mut Lab) -> Result<()> {
     answered_by("p12", Tcp, at("192.168.77.2", 30080)?, &["p11", "p21"])?;
     let log = lab.agent("n1")?.log();
     sh_in("n1", "ip link del extra")?;
-    unlisted("192.168.77.2")?;
+    unserved(lab, "n1", &["192.168.77.2"])?;
     ensure!(
         log.contains("notifications were lost"),
         "nothing was lost: this proves nothing"
@@ -320,23 +321,6 @@ fn alone(lab: &mut Lab, args: &[&str], story: impl FnOnce(&mut Lab) -> Result<()
     }
     lab.stop_agent("n1")?;
     result
-}
-
-/// Waits until no virtual server has the address.
-fn unlisted(addr: &str) -> Result<()> {
-    let shown = if addr.contains(':') {
-        format!("[{addr}]:")
-    } else {
-        format!("{addr}:")
-    };
-    eventually(&format!("no virtual server has {addr}"), || {
-        let list = sh_in("n1", "ipvsadm -Ln")?;
-        Ok(if list.contains(&shown) {
-            Err(list)
-        } else {
-            Ok(())
-        })
-    })
 }
 
 /// The address that the API server is reached at.

@@ -6,13 +6,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, answered_by, at, node_addresses};
+use crate::dataplane::Dataplane;
 use crate::guest::agent::Agent;
 use crate::guest::cluster::State::Ready;
 use crate::guest::http::{self, HEALTH_PORT, METRICS_PORT, Page};
 use crate::guest::probe::Transport::Tcp;
 use crate::guest::topology::{CLIENT, P11, P12, P21, node_v4};
 use crate::guest::wait::eventually;
-use crate::guest::{kernel, sh, sh_in};
+use crate::guest::{kernel, sh};
 use crate::protocol::TOKEN;
 
 pub fn health(lab: &mut Lab) -> Result<()> {
@@ -30,13 +31,14 @@ pub fn health(lab: &mut Lab) -> Result<()> {
     let own = at("127.0.0.1", METRICS_PORT)?;
     healthy(&page("n1", own, "/healthz")?, Some(true))?;
     let mode = page("n1", own, "/proxyMode")?;
+    let wanted = lab.program.dataplane.name();
     ensure!(
-        (mode.status, mode.body.as_str()) == (200, "ipvs"),
+        (mode.status, mode.body.as_str()) == (200, wanted),
         "{mode:?}"
     );
     let from_outside = http::get(CLIENT, at(&node_v4("n1"), METRICS_PORT)?, "/metrics")?;
     ensure!(from_outside.is_none(), "metrics for all: {from_outside:?}");
-    metrics_tell_the_table()?;
+    metrics_tell_what_is_served(lab)?;
     first_line_tells_what_was_found(lab)?;
     json_log(lab)
 }
@@ -67,7 +69,7 @@ fn healthy(page: &Page, node_eligible: Option<bool>) -> Result<()> {
     Ok(())
 }
 
-fn metrics_tell_the_table() -> Result<()> {
+fn metrics_tell_what_is_served(lab: &Lab) -> Result<()> {
     let metrics = page("n1", at("127.0.0.1", METRICS_PORT)?, "/metrics")?;
     ensure!(metrics.status == 200, "{metrics:?}");
     ensure!(
@@ -82,21 +84,18 @@ fn metrics_tell_the_table() -> Result<()> {
         "the end is missing:\n{}",
         metrics.body
     );
-    eventually("the metrics count what ipvsadm shows", || {
-        let list = sh_in("n1", "ipvsadm -Ln")?;
-        let count = |words: &[&str]| {
-            let first = |line: &str| line.split_whitespace().next().map(str::to_owned);
-            let rows = list.lines().skip(3).filter_map(first);
-            rows.filter(|word| words.contains(&word.as_str())).count() as f64
-        };
-        let shown = [count(&["TCP", "UDP", "SCTP"]), count(&["->"])];
+    eventually("the metrics count what the kernel balances", || {
+        let served = lab.served("n1")?;
+        let endpoints = served.tuples.values().map(|to| to.endpoints.len());
+        let endpoints: usize = endpoints.sum();
+        let shown = [served.tuples.len() as f64, endpoints as f64];
         let metrics = http::metrics("n1")?;
         let told = ["ipvs_agent_virtual_servers", "ipvs_agent_real_servers"]
             .map(|name| metrics.get(name).copied().unwrap_or_default());
         Ok(if told == shown && shown[0] >= 2.0 {
             Ok(())
         } else {
-            Err(format!("the metrics tell {told:?} of\n{list}"))
+            Err(format!("the metrics tell {told:?} of\n{served}"))
         })
     })
 }
@@ -104,7 +103,11 @@ fn metrics_tell_the_table() -> Result<()> {
 fn first_line_tells_what_was_found(lab: &mut Lab) -> Result<()> {
     let log = lab.agent("n1")?.log();
     let first = log.lines().next().unwrap_or_default();
-    let schedulers = Vec::from_iter(kernel::schedulers()?).join(",");
+    // Without IPVS there are none.
+    let schedulers = match lab.program.dataplane {
+        Dataplane::Ipvs => Vec::from_iter(kernel::schedulers()?).join(","),
+        Dataplane::Iptables => "ipvs=\"none\"".to_owned(),
+    };
     let source = lab.cluster.kubeconfig.display().to_string();
     for found in [
         "ipvs-agent starts",

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{Lab, answered_by, at, refused};
+use super::{Lab, answered_by, at, refused, unserved};
 use crate::guest::cluster::State::{NotReady, Ready, Terminating};
 use crate::guest::probe::{Transport::Tcp, probe};
 use crate::guest::topology::{P11, P21, P31};
@@ -92,10 +92,10 @@ pub fn affinity(lab: &mut Lab) -> Result<()> {
             }
             Ok(Ok(()))
         })?;
-        let list = sh_in("n1", "ipvsadm -Ln")?;
+        let served = lab.served("n1")?;
         ensure!(
-            list.contains("persistent 300"),
-            "no timeout of 300 s:\n{list}"
+            served.at(Tcp, to).and_then(|balance| balance.affinity) == Some(300),
+            "{to} has no timeout of 300 s:\n{served}"
         );
     }
     // Its endpoint goes: the client moves on.
@@ -162,11 +162,7 @@ pub fn endpoints(lab: &mut Lab) -> Result<()> {
         }
     }
     // The real servers are gone from the kernel too, once they have drained.
-    eventually("the virtual servers are gone", || {
-        let list = sh_in("n1", "ipvsadm -Ln")?;
-        let gone = vips.iter().all(|vip| !list.contains(vip.as_str()));
-        Ok(if gone { Ok(()) } else { Err(list) })
-    })
+    unserved(lab, "n1", &vips)
 }
 
 pub fn skipped(lab: &mut Lab) -> Result<()> {
@@ -175,13 +171,7 @@ pub fn skipped(lab: &mut Lab) -> Result<()> {
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
     }
-    let listed = |wanted: bool| {
-        eventually(&format!("n1 has the virtual server: {wanted}"), || {
-            let list = sh_in("n1", "ipvsadm -Ln")?;
-            let there = vips.iter().any(|vip| list.contains(vip.as_str()));
-            Ok(if there == wanted { Ok(()) } else { Err(list) })
-        })
-    };
+
     // A headless one has endpoints and no address to reach them by.
     let headless = json!({ "clusterIP": "None", "clusterIPs": ["None"] });
     lab.cluster.service("headless", json!({}), headless)?;
@@ -189,17 +179,16 @@ pub fn skipped(lab: &mut Lab) -> Result<()> {
     // Another proxy takes the first over, live, and gives it back.
     let label = "service.kubernetes.io/service-proxy-name";
     lab.cluster.label("web", label, Some("other"))?;
-    listed(false)?;
+    unserved(lab, "n1", &vips)?;
     lab.cluster.label("web", label, None)?;
-    listed(true)?;
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11"])?;
     }
-    let list = sh_in("n1", "ipvsadm -Ln")?;
+    let served = lab.served("n1")?;
     for addr in [P31.v4(), P31.v6()] {
         ensure!(
-            !list.contains(&addr),
-            "the headless Service is programmed:\n{list}"
+            !served.leads_to(&addr)?,
+            "the headless Service is programmed:\n{served}"
         );
     }
     Ok(())

@@ -8,6 +8,7 @@ use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::shown;
+use crate::dataplane::Dataplane;
 use crate::guest::cluster::State::Ready;
 use crate::guest::namespace::inside;
 use crate::guest::probe::Transport::{Tcp, Udp};
@@ -16,7 +17,7 @@ use crate::guest::sh_in;
 use crate::guest::topology::{CLIENT, NODES, P11, P21, P31};
 use crate::guest::wait::eventually;
 use crate::scenarios::{
-    Lab, answered_by, at, node_addresses, refused, route_from_client, seen_client,
+    Lab, answered_by, at, node_addresses, refused, route_from_client, seen_client, unserved_at,
 };
 
 /// Two Services had one external IP, each with a port of its own: when one went the address went, and
@@ -43,13 +44,17 @@ pub fn shared_lost(lab: &mut Lab) -> Result<()> {
     everywhere(81, "p21")?;
     lab.cluster.delete("Service", "one")?;
     for node in ["n1", "n3"] {
-        unlisted(node, &SHARED.map(|vip| shown(vip, 80)))?;
+        unserved_at(lab, node, &SHARED, 80)?;
     }
     everywhere(81, "p21")?;
     lab.cluster.delete("Service", "two")?;
     for node in ["n1", "n3"] {
-        unlisted(node, &SHARED.map(|vip| shown(vip, 81)))?;
-        for table in ["ip route show table 10256", "ip -6 route show table 10256"] {
+        unserved_at(lab, node, &SHARED, 81)?;
+        let routes = ["ip route show table 10256", "ip -6 route show table 10256"];
+        let routes = routes
+            .iter()
+            .filter(|_| lab.program.dataplane == Dataplane::Ipvs);
+        for table in routes {
             eventually(&format!("{node} has no route for it"), || {
                 let routes = sh_in(node, table)?;
                 let there = SHARED.iter().any(|vip| routes.contains(vip));
@@ -97,7 +102,7 @@ pub fn claimed_twice(lab: &mut Lab) -> Result<()> {
     lab.cluster.delete("Service", "elder")?;
     everywhere("p31")?;
     lab.cluster.delete("Service", "a-younger")?;
-    unlisted("n1", &SHARED.map(|vip| shown(vip, 80)))
+    unserved_at(lab, "n1", &SHARED, 80)
 }
 
 /// Every node answered ARP for a load balancer's address in its own network, and the load balancer's own
@@ -296,15 +301,6 @@ fn pinged(from: &str, addr: &str) -> Result<bool> {
         }
         Ok(socket.read(&mut [0; 64]).is_ok())
     })?
-}
-
-/// Waits until a node has none of these virtual servers.
-fn unlisted(node: &str, tuples: &[String]) -> Result<()> {
-    eventually(&format!("{node} has none of {tuples:?}"), || {
-        let list = sh_in(node, "ipvsadm -Ln")?;
-        let there = tuples.iter().any(|tuple| list.contains(tuple.as_str()));
-        Ok(if there { Err(list) } else { Ok(()) })
-    })
 }
 
 const SHARED: [&str; 2] = ["192.168.61.58", "fd00:61::58"];

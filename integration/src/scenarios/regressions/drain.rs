@@ -16,7 +16,7 @@ use crate::guest::topology::{CLIENT, P11, P21, P31, POD_PORT};
 use crate::guest::wait::eventually;
 use crate::guest::{sh, sh_in};
 use crate::scenarios::neighbours::Rules;
-use crate::scenarios::{Lab, answered_by, at, node_addresses};
+use crate::scenarios::{Lab, answered_by, at, node_addresses, unserved};
 
 /// A client that used a source port again soon lost a second for each connection (IPVS dropped the SYN
 /// on what was left of the last one), or was led to the pod of then, which was going.
@@ -227,21 +227,23 @@ pub fn deleted_while_draining(lab: &mut Lab) -> Result<()> {
             .context("the stream broke while its pod drains")?;
     }
     lab.cluster.delete("Service", "old")?;
-    for tool in ["ipvsadm -Ln", "ipset save"] {
-        eventually(&format!("{tool} of n1 has nothing of it"), || {
-            let list = sh_in("n1", tool)?;
-            let there = TAKEN_AGAIN.iter().any(|vip| list.contains(vip));
-            Ok(if there { Err(list) } else { Ok(()) })
-        })?;
-    }
+    unserved(lab, "n1", &TAKEN_AGAIN)?;
+    eventually("the sets of n1 have nothing of it", || {
+        let sets = sh_in("n1", "ipset save")?;
+        let there = TAKEN_AGAIN.iter().any(|vip| sets.contains(vip));
+        Ok(if there { Err(sets) } else { Ok(()) })
+    })?;
     lab.cluster.service("new", json!({}), spec)?;
     lab.cluster.endpoints("new", &[(P31, Ready)])?;
     for vip in TAKEN_AGAIN {
         answered_by("p12", Tcp, at(vip, 80)?, &["p31"])?;
     }
-    let list = sh_in("n1", "ipvsadm -Ln")?;
+    let served = lab.served("n1")?;
     for inherited in [P11.v4(), P11.v6()] {
-        ensure!(!list.contains(&inherited), "inherited {inherited}:\n{list}");
+        ensure!(
+            !served.leads_to(&inherited)?,
+            "inherited {inherited}:\n{served}"
+        );
     }
     Ok(())
 }

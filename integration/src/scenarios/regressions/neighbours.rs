@@ -3,7 +3,6 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::shown;
 use crate::dataplane::Dataplane;
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::{Answer, Transport::Tcp, probe};
@@ -116,11 +115,11 @@ pub fn families_mixed(lab: &mut Lab) -> Result<()> {
         }
     }
     for node in NODES {
-        let list = sh_in(node, "ipvsadm -Sn")?;
+        let served = lab.served(node)?;
         for vip in &single {
-            let rows = list.lines().filter(|row| row.contains(&shown(vip, 80)));
-            let reals = rows.filter(|row| row.starts_with("-a")).count();
-            ensure!(reals == 2, "{reals} real servers of {vip}:\n{list}");
+            let balance = served.at(Tcp, at(vip, 80)?);
+            let endpoints = balance.map_or(0, |balance| balance.endpoints.len());
+            ensure!(endpoints == 2, "{endpoints} endpoints of {vip}:\n{served}");
         }
     }
     Ok(())

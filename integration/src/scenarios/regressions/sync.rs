@@ -1,20 +1,25 @@
 //! A proxy that ended in the middle of its work.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::dataplane::Dataplane;
+use crate::guest::agent::Agent;
 use crate::guest::cluster::State::Ready;
 use crate::guest::namespace::inside;
 use crate::guest::probe::Transport::Tcp;
 use crate::guest::sh_in;
+use crate::guest::state::{differences, state};
 use crate::guest::topology::{P11, P21};
 use crate::guest::wait::eventually;
 use crate::scenarios::{Lab, answered_by, at};
 
 /// A proxy that was killed while it wrote came back to what it had left, and did not finish it.
 pub fn killed_midway(lab: &mut Lab) -> Result<()> {
+    let dataplane = lab.program.dataplane;
     let ports: Vec<Value> = (0..PORTS)
         .map(|n| json!({ "name": format!("p{n}"), "port": 1000 + n, "targetPort": 8080 }))
         .collect();
@@ -24,50 +29,68 @@ pub fn killed_midway(lab: &mut Lab) -> Result<()> {
     let vips = lab.cluster.service("many", json!({}), spec)?;
     lab.cluster
         .endpoints_of_ports("many", &[(P11, Ready), (P21, Ready)], &named)?;
-    let all = usize::from(PORTS) * vips.len() * 3;
-    let complete = |node: &str| {
-        eventually(&format!("{node} has all of it"), || {
-            let rows = rows(node)?;
-            Ok(if rows == all {
+    let all = usize::from(PORTS) * vips.len();
+    let complete = |lab: &Lab| {
+        eventually("n1 has all of it", || {
+            let balanced = balanced(lab)?;
+            Ok(if balanced == all {
                 Ok(())
             } else {
-                Err(format!("{rows} rows of {all}"))
+                Err(format!("{balanced} of {all}"))
             })
         })
     };
-    complete("n1")?;
-    let whole = state()?;
-    // From nothing, and where somebody has taken all virtual servers away.
-    for damage in ["agent", "ipvsadm -C"] {
-        let mut tries = 0..8;
+    complete(lab)?;
+    let whole = state(dataplane, "n1")?;
+    // From nothing, and where somebody has taken all away that balances.
+    let theirs = match dataplane {
+        Dataplane::Ipvs => &["ipvsadm -C"][..],
+        Dataplane::Iptables => &[
+            "iptables -w -t nat -F IPVS-AGENT-IPT-SERVICES",
+            "ip6tables -w -t nat -F IPVS-AGENT-IPT-SERVICES",
+            "ipset flush IPVS-AGENT-4-BALANCED",
+            "ipset flush IPVS-AGENT-6-BALANCED",
+        ],
+    };
+    for damage in [&[][..], theirs] {
+        let mut tries = 0..16;
         loop {
-            ensure!(
-                tries.next().is_some(),
-                "it was never killed in the middle: this proves nothing"
-            );
+            let patience = tries
+                .next()
+                .context("it was never killed in the middle: this proves nothing")?;
             lab.stop_agent("n1")?;
-            if damage == "agent" {
+            if damage.is_empty() {
                 lab.agent_command("n1", "cleanup")?;
-            } else {
-                sh_in("n1", damage)?;
             }
-            ensure!(rows("n1")? == 0, "{damage} left something");
+            if !damage.is_empty() {
+                lab.start_agent("n1")?;
+                complete(lab)?;
+                lab.stop_agent("n1")?;
+            }
+            for line in damage {
+                sh_in("n1", line)?;
+            }
+            ensure!(balanced(lab)? == 0, "{damage:?} left something");
+            let begun = state(dataplane, "n1")?;
             lab.start_agent("n1")?;
-            wait_for_some()?;
+            match dataplane {
+                Dataplane::Ipvs => wait_for_some()?,
+                Dataplane::Iptables => wait_for_steps(lab.agent("n1")?, patience)?,
+            }
             lab.stop_agent("n1")?;
-            if rows("n1")? < all {
+            if balanced(lab)? < all && state(dataplane, "n1")? != begun {
                 break;
             }
         }
     }
     lab.start_agent("n1")?;
-    complete("n1")?;
+    complete(lab)?;
     eventually("the kernel is as before", || {
-        let now = state()?;
+        let now = state(dataplane, "n1")?;
         Ok(if now == whole {
             Ok(())
         } else {
-            Err("it differs".to_owned())
+            Err(differences(("before", &whole), ("now", &now)))
         })
     })?;
     for vip in &vips {
@@ -92,39 +115,27 @@ fn wait_for_some() -> Result<()> {
     })?
 }
 
-/// Rows of a node's table that are about the Service of this story.
-fn rows(node: &str) -> Result<usize> {
-    let text = sh_in(node, "ipvsadm -Sn")?;
-    let port = |row: &str| -> Option<u16> {
-        let tuple = row.split(' ').nth(2)?;
-        tuple.rsplit(':').next()?.parse().ok()
-    };
-    let ours = |row: &&str| port(row).is_some_and(|port| (1000..1000 + PORTS).contains(&port));
-    Ok(text.lines().filter(ours).count())
+/// Spins until an agent has told its steps, which it does before it carries them out, and then for so many
+/// milliseconds.
+fn wait_for_steps(agent: &mut Agent, patience: u64) -> Result<()> {
+    for _ in 0..10_000 {
+        if agent.log().contains("DEBUG step step=") {
+            std::thread::sleep(Duration::from_millis(patience));
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    agent.demand_alive()?;
+    anyhow::bail!("it told no step")
 }
 
-/// What the tools tell of the kernel, in an order of its own.
-fn state() -> Result<String> {
-    let mut text = String::new();
-    for tool in [
-        "ipvsadm -Sn",
-        "ipset save",
-        "iptables-save",
-        "ip6tables-save",
-        "ip rule",
-        "ip -6 rule",
-        "ip route show table 10256",
-        "ip -6 route show table 10256",
-    ] {
-        let printed = sh_in("n1", tool)?;
-        let mut lines: Vec<&str> = printed
-            .lines()
-            .filter(|line| !line.starts_with(['#', ':']))
-            .collect();
-        lines.sort_unstable();
-        text.push_str(&lines.join("\n"));
-    }
-    Ok(text)
+/// How many ports of this story's Service lead to both of its endpoints in n1.
+fn balanced(lab: &Lab) -> Result<usize> {
+    let served = lab.served("n1")?;
+    let whole = served.tuples.iter().filter(|((_, to), balance)| {
+        (1000..1000 + PORTS).contains(&to.port()) && balance.endpoints.len() == 2
+    });
+    Ok(whole.count())
 }
 
 const PORTS: u16 = 300;
