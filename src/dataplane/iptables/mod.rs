@@ -23,6 +23,9 @@ pub mod step;
 pub mod target;
 pub mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use kernel::IptablesDataplane;
 pub use observed::Observed;
 pub use step::Step;

@@ -379,6 +379,9 @@ mod tests {
     }
 
     proptest! {
+        // Each looks at whole trees many times.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn a_change_names_every_chain_that_it_changes(
             tuples in prop::collection::vec(tuple(), 1..120),
