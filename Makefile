@@ -80,6 +80,15 @@ test-rules: build ## The rules that ask IPVS, through both variants of iptables,
 	  --config 'target."cfg(unix)".runner = ["$(CARGO_TARGET_DIR)/debug/lab", "exec", "--kernel", "qemu", "--"]' \
 	  -- --ignored | grep -v '^test result'
 
+.PHONY: bench
+bench: build ## Side by side with kube-proxy on this machine's kernel (10 minutes), into docs/performance.md
+	$(call phase,kube-proxy from Go modules)
+	@integration/setup/control-plane.sh kube-proxy
+	$(call phase,the agent as it is released)
+	@cargo build --release -p ipvs-agent
+	$(call phase,benchmark)
+	@$(CARGO_TARGET_DIR)/debug/lab bench --agent $(CARGO_TARGET_DIR)/release/ipvs-agent --report docs/performance.md
+
 .PHONY: demo
 demo: ## See it work: under two minutes, no cluster, nothing left behind
 	@integration/setup/packages.sh

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds kube-apiserver and etcd from Go modules into the cache; does nothing if they are there.
+# Builds kube-apiserver and etcd from Go modules into the cache, or what is named: kube-proxy. Does nothing for what
+# is there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../control-plane" && pwd)
 cache=${IPVS_AGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ipvs-agent}
@@ -18,8 +19,18 @@ build() {
   mv "$bin/$1-$4.new" "$bin/$1-$4"
 }
 
+# kubernetes_command NAME: one of Kubernetes' own
 kubernetes=v1.36.3
 stamp=k8s.io/component-base/version
-build kube-apiserver kubernetes k8s.io/kubernetes/cmd/kube-apiserver $kubernetes \
-  "-X $stamp.gitVersion=$kubernetes -X $stamp.gitMajor=1 -X $stamp.gitMinor=36"
-build etcd etcd go.etcd.io/etcd/server/v3 v3.6.7 ""
+kubernetes_command() {
+  build "$1" kubernetes "k8s.io/kubernetes/cmd/$1" $kubernetes \
+    "-X $stamp.gitVersion=$kubernetes -X $stamp.gitMajor=1 -X $stamp.gitMinor=36"
+}
+
+case ${1:-} in
+  kube-proxy) kubernetes_command kube-proxy ;;
+  *)
+    kubernetes_command kube-apiserver
+    build etcd etcd go.etcd.io/etcd/server/v3 v3.6.7 ""
+    ;;
+esac

@@ -4,6 +4,7 @@
 //! * `host` boots guests and runs the API server, in a network namespace of its own
 //! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
 //! * `scenarios` the stories
+//! * `bench` the agent and kube-proxy side by side
 //! * `conformance` what a Service must do for whom, as a table
 //! * `dataplane` by what the agents serve
 //! * `protocol` what host and guest say to each other
@@ -17,6 +18,7 @@
     reason = "stories hand over literal JSON"
 )]
 
+mod bench;
 mod conformance;
 mod dataplane;
 mod guest;
@@ -64,6 +66,18 @@ enum Command {
     },
     /// Show the agent at work in a guest
     Demo,
+    /// Measure the agent and kube-proxy side by side on this machine's own kernel
+    Bench {
+        /// The agent, built for release
+        #[arg(long)]
+        agent: PathBuf,
+        /// Where the tables are written
+        #[arg(long)]
+        report: PathBuf,
+        /// Numbers of Services, ascending
+        #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 5000])]
+        services: Vec<usize>,
+    },
     /// Name the scenarios
     List,
     /// Print what runs have proved, as `docs/conformance.md` has it
@@ -92,6 +106,9 @@ enum Command {
         queue: PathBuf,
         names: Vec<String>,
     },
+    /// Inside a guest: the benchmark
+    #[command(hide = true)]
+    GuestBench(bench::Arguments),
     /// Inside a guest: the demo
     #[command(hide = true)]
     GuestDemo {
@@ -113,6 +130,11 @@ fn main() -> ExitCode {
         }),
         Command::Exec { kernel, command } => host::exec(kernel, &command),
         Command::Demo => host::demo(),
+        Command::Bench {
+            agent,
+            report,
+            services,
+        } => host::bench(&agent, &report, &services),
         Command::List => {
             for scenario in scenarios::ALL {
                 println!("{:<20} {}", scenario.name, scenario.about);
@@ -141,6 +163,7 @@ fn main() -> ExitCode {
             Lab::new(program, !without_sctp, api)
                 .and_then(|lab| scenarios::run(lab, &queue, &names))
         }
+        Command::GuestBench(arguments) => bench::run(&arguments),
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };
     match result {

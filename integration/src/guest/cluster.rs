@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use super::topology::{POD_PORT, Pod};
 use crate::protocol::TOKEN;
@@ -358,6 +361,30 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes many objects of the namespace, some of them at a time. They are not tidied away.
+    pub fn create(&self, objects: Vec<(&'static str, Value)>) -> Result<()> {
+        let mut todo = objects.into_iter();
+        self.runtime.block_on(async {
+            let mut under_way = JoinSet::new();
+            loop {
+                while under_way.len() < AT_A_TIME
+                    && let Some((kind, object)) = todo.next()
+                {
+                    let api = self.api(kind);
+                    under_way.spawn(async move {
+                        let object: DynamicObject = serde_json::from_value(object)?;
+                        api.create(&PostParams::default(), &object).await?;
+                        anyhow::Ok(())
+                    });
+                }
+                match under_way.join_next().await {
+                    Some(made) => made?.context("cannot make an object")?,
+                    None => return Ok(()),
+                }
+            }
+        })
+    }
+
     /// Deletes all that was made.
     pub fn tidy(&mut self) {
         for (kind, name) in std::mem::take(&mut self.made) {
@@ -420,3 +447,6 @@ fn kubeconfig_text(server: &ApiServer) -> String {
     })
     .to_string()
 }
+
+/// Requests that make many objects.
+const AT_A_TIME: usize = 16;

@@ -1,6 +1,7 @@
 //! The host's side: a network namespace with a tap device, the API server in it, a guest at the
 //! other end; or several of them side by side. Everything is taken down whatever happens.
 
+mod bench;
 mod console;
 mod control_plane;
 mod follow;
@@ -28,6 +29,7 @@ use guest::{Boot, Guest, NODE_MODULES};
 use network::LabNetwork;
 use signals::Signals;
 
+pub use bench::bench;
 pub use kernel::{Kernel, Platform};
 pub use share::run;
 
