@@ -174,7 +174,7 @@ impl Report {
         );
         for mode in [Mode::Legacy, Mode::Nft] {
             let agent = Peer::of(Proxy::Agent, mode);
-            for theirs in [mode, Mode::Nftables] {
+            for theirs in [Mode::Legacy, Mode::Nft, Mode::Nftables] {
                 let other = Peer::of(Proxy::KubeProxy, theirs);
                 let cpu = |peer| Some(self.of(many, peer)?.change?.cpu.as_secs_f64());
                 let ratio = match (cpu(other), cpu(agent)) {
