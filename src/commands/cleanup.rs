@@ -1,5 +1,6 @@
 //! `ipvs-agent cleanup`: each dataplane's plan against nothing, over everything that is there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -11,16 +12,44 @@ use crate::dataplane::iptables::IptablesDataplane;
 use crate::dataplane::ipvs::{IpvsDataplane, Settings};
 use crate::dataplane::{Dataplane, plan_removal};
 use crate::model::Moment;
+use crate::netfilter::exec::Iptables;
 
 /// Removes all that the agent made.
 pub fn run(args: &CleanupArgs) -> anyhow::Result<()> {
-    let mut removed = 0;
-    // Again, since rules may be left in the other variant of iptables.
-    for _ in 0..if args.dry_run { 1 } else { 2 } {
-        match clean(args)? {
-            0 => break,
-            count => removed += count,
+    let client = || match Client::open() {
+        Ok(client) => Ok(Some(client)),
+        // Its virtual servers went with the module; sets, rules and routes did not.
+        Err(error) if error.is_no_module() => Ok(None),
+        Err(error) => Err(explain_ipvs(error)),
+    };
+    let settings = Settings {
+        drain_timeout: Duration::ZERO,
+        ..settings(&args.kernel)?
+    };
+    let (mut removed, mut left) = (0, 0);
+    // Sets are the same in both variants: each step is told once.
+    let mut told = args.dry_run.then(BTreeSet::new);
+    // Twice: the sets go once neither variant of iptables has rules that ask them.
+    let rounds = if args.dry_run { 1 } else { 2 };
+    for round in 1..=rounds {
+        let last = round == rounds;
+        left = 0;
+        for iptables in Iptables::installed() {
+            let mut plane = IptablesDataplane::with(iptables)?;
+            let outcome = remove(&mut plane, true, &mut told, last)?;
+            (removed, left) = (removed + outcome.0, left + outcome.1);
         }
+        for iptables in Iptables::installed() {
+            let mut plane = IpvsDataplane::with(iptables, client()?, settings.clone())?;
+            let outcome = remove(&mut plane, false, &mut told, last)?;
+            (removed, left) = (removed + outcome.0, left + outcome.1);
+        }
+        if left == 0 && removed == 0 {
+            break;
+        }
+    }
+    if left > 0 {
+        bail!("{left} objects are left; run it again");
     }
     match removed {
         0 => println!("nothing of ipvs-agent is on this node"),
@@ -30,48 +59,25 @@ pub fn run(args: &CleanupArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One round; gives the number of objects that went, or that there are. What both dataplanes use goes
-/// with the second.
-fn clean(args: &CleanupArgs) -> anyhow::Result<usize> {
-    let client = match Client::open() {
-        Ok(client) => Some(client),
-        // Its virtual servers went with the module; sets, rules and routes did not.
-        Err(error) if error.is_no_module() => None,
-        Err(error) => return Err(explain_ipvs(error)),
-    };
-    let settings = Settings {
-        drain_timeout: Duration::ZERO,
-        ..settings(&args.kernel)?
-    };
-    let first = remove(&mut IptablesDataplane::open()?, true, args.dry_run)?;
-    let second = remove(
-        &mut IpvsDataplane::open(client, settings)?,
-        false,
-        args.dry_run,
-    )?;
-    Ok(first + second)
-}
-
+/// One dataplane's part; gives the number of objects that went, or that there are, and of those that are
+/// left. `tell`: what failed is told.
 fn remove<D: Dataplane>(
     dataplane: &mut D,
     spare_shared: bool,
-    dry_run: bool,
-) -> anyhow::Result<usize> {
+    dry_run: &mut Option<BTreeSet<String>>,
+    tell: bool,
+) -> anyhow::Result<(usize, usize)> {
     let (mut observed, steps) = plan_removal(dataplane, spare_shared)?;
-    if dry_run {
-        steps.iter().for_each(|step| println!("{step}"));
-        return Ok(steps.len());
+    if let Some(told) = dry_run {
+        let texts = steps.iter().map(ToString::to_string);
+        let new: Vec<String> = texts.filter(|text| told.insert(text.clone())).collect();
+        new.iter().for_each(|text| println!("{text}"));
+        return Ok((new.len(), 0));
     }
     let report = dataplane.apply(steps, &mut observed, Moment::default());
-    for failure in &report.failed {
+    for failure in report.failed.iter().filter(|_| tell) {
         let source = anyhow::anyhow!("{}", failure.source);
         eprintln!("{}: {source:#}", failure.step);
     }
-    if !report.failed.is_empty() || report.skipped > 0 {
-        bail!(
-            "{} objects are left; run it again",
-            report.failed.len() + report.skipped
-        );
-    }
-    Ok(report.applied)
+    Ok((report.applied, report.failed.len() + report.skipped))
 }

@@ -1,6 +1,7 @@
 //! `ipvs-agent run`: starts the parts and keeps them until a signal.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::events;
 use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
 use crate::model::{Moment, Notice, Problem};
+use crate::netfilter::exec::Iptables;
 use crate::resolve::{NodePortAddresses, Policy};
 use crate::routing::AddressWatch;
 use crate::sync::engine::EngineConfig;
@@ -55,14 +57,14 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
             let version = format!("{major}.{minor}.{patch}");
             let dataplane = IpvsDataplane::open(Some(client), config.settings.clone())?;
             log_start(&args, &config, &version, dataplane.iptables().name());
-            let retire = retire(IptablesDataplane::open);
+            let retire = retire(IptablesDataplane::with);
             runtime.block_on(serve(args, config, timing, told, dataplane, retire))
         }
         None => {
             let dataplane = IptablesDataplane::open()?;
             log_start(&args, &config, "none", dataplane.iptables().name());
             let settings = config.settings.clone();
-            let retire = retire(move || IpvsDataplane::open(Client::open().ok(), settings.clone()));
+            let retire = retire(move |iptables| ipvs_left(iptables, &settings));
             let policy = config.settings.policy.clone();
             let config = config.with_settings(policy);
             runtime.block_on(serve(args, config, timing, told, dataplane, retire))
@@ -100,13 +102,43 @@ fn log_start(args: &RunArgs, config: &EngineConfig<Settings>, ipvs: &str, iptabl
     );
 }
 
-/// Removes what another dataplane has on the node, but for what this one uses too.
-fn retire<D: Dataplane>(open: impl Fn() -> Result<D, dataplane::Error> + Send + 'static) -> Retire {
+/// Removes what another dataplane has on the node, in every variant of iptables, but for what this one
+/// uses too.
+fn retire<D: Dataplane>(
+    open: impl Fn(Iptables) -> Result<D, dataplane::Error> + Send + 'static,
+) -> Retire {
     Box::new(move || {
-        let report = remove_all(&mut open()?, true)?;
-        let failed = report.failed.into_iter().next();
-        failed.map_or(Ok(report.applied), |failure| Err(failure.source))
+        let mut removed = 0;
+        // The sets go once no variant has rules that ask them.
+        for last in [false, true] {
+            for iptables in Iptables::installed() {
+                let report = remove_all(&mut open(iptables)?, true)?;
+                removed += report.applied;
+                let left = report.failed.len() + report.skipped;
+                if let Some(failure) = report.failed.into_iter().next().filter(|_| last) {
+                    return Err(failure.source);
+                }
+                if last && (left > 0 || report.reobserve) {
+                    let text = format!("{left} objects are left");
+                    return Err(dataplane::Error::new("remove it all", text));
+                }
+            }
+        }
+        Ok(removed)
     })
+}
+
+/// IPVS as another dataplane finds it. To ask for it where it is not loaded would load it.
+fn ipvs_left(iptables: Iptables, settings: &Settings) -> Result<IpvsDataplane, dataplane::Error> {
+    let client = match Path::new("/proc/net/ip_vs").exists() {
+        false => None,
+        true => match Client::open() {
+            Ok(client) => Some(client),
+            Err(error) if error.is_no_module() => None,
+            Err(error) => return Err(dataplane::Error::new("open IPVS", error)),
+        },
+    };
+    IpvsDataplane::with(iptables, client, settings.clone())
 }
 
 async fn serve<D>(

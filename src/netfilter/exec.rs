@@ -86,6 +86,25 @@ impl Iptables {
         Ok(this)
     }
 
+    /// Every variant that is installed: rules of ours may be left in any.
+    pub fn installed() -> Vec<Self> {
+        let variants = [Variant::Nft, Variant::Legacy].into_iter();
+        let found: Vec<Self> = variants
+            .filter(|variant| run(&program(*variant, Family::V4, "save"), &[], "").is_ok())
+            .map(|variant| Self {
+                variant,
+                processes: 1,
+            })
+            .collect();
+        if found.is_empty() {
+            return vec![Self {
+                variant: Variant::Default,
+                processes: 0,
+            }];
+        }
+        found
+    }
+
     /// `iptables`, `iptables-legacy` or `iptables-nft`.
     pub fn name(&self) -> &'static str {
         prefix(self.variant)
@@ -184,13 +203,14 @@ fn run(program: &str, args: &[&str], input: &str) -> Result<String, Error> {
 
 /// The number in `iptables-restore: line 3 failed` or `Error occurred at line: 3`.
 fn refused_line(message: &str) -> Option<usize> {
-    let after = message.split("line").nth(1)?;
-    let digits: String = after
-        .trim_start_matches([':', ' '])
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    digits.parse().ok().filter(|number| *number > 0)
+    message.split("line").skip(1).find_map(|after| {
+        let digits: String = after
+            .trim_start_matches([':', ' '])
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect();
+        digits.parse().ok().filter(|number| *number > 0)
+    })
 }
 
 /// Chain that kubelet makes for exactly this purpose (KEP-3178).
@@ -207,6 +227,10 @@ mod tests {
         assert_eq!(
             refused_line("Error occurred at line: 12; Try `iptables-restore -h'"),
             Some(12)
+        );
+        assert_eq!(
+            refused_line("the node is offline; iptables-restore: line 4 failed"),
+            Some(4)
         );
         assert_eq!(
             refused_line("Another app is currently holding the xtables lock"),

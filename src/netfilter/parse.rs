@@ -1,6 +1,6 @@
 //! Text of `iptables-save` → what in it is ours: our chains and the jumps to them. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ruleset::{CHAIN_PREFIX, Table};
 
@@ -22,6 +22,8 @@ pub struct Jump {
     /// The rule without the chain that it stands in: `-j IPVS-AGENT-INPUT`.
     pub rule: String,
     pub count: usize,
+    /// A rule of another stands before it that would decide first.
+    pub behind: bool,
 }
 
 impl ObservedRules {
@@ -52,6 +54,8 @@ pub fn parse(text: &str) -> ObservedRules {
     let mut rules = ObservedRules::default();
     let mut jumps: BTreeMap<(Table, String, String), usize> = BTreeMap::new();
     let mut table = None;
+    let mut deciders: BTreeSet<(Table, String)> = BTreeSet::new();
+    let mut behind: BTreeSet<(Table, String, String)> = BTreeSet::new();
     for line in text.lines().map(str::trim_end) {
         if let Some(name) = line.strip_prefix('*') {
             table = Table::ALL
@@ -72,7 +76,12 @@ pub fn parse(text: &str) -> ObservedRules {
             if chain.starts_with(CHAIN_PREFIX) {
                 let lines = rules.chains.entry((table, chain.to_owned())).or_default();
                 lines.push(line.to_owned());
+            } else if table == Table::Nat && leads_to_decider(rest) {
+                deciders.insert((table, chain.to_owned()));
             } else if leads_to_ours(rest) {
+                if deciders.contains(&(table, chain.to_owned())) {
+                    behind.insert((table, chain.to_owned(), rest.to_owned()));
+                }
                 *jumps
                     .entry((table, chain.to_owned(), rest.to_owned()))
                     .or_default() += 1;
@@ -82,6 +91,7 @@ pub fn parse(text: &str) -> ObservedRules {
     rules.jumps = jumps
         .into_iter()
         .map(|((table, base, rule), count)| Jump {
+            behind: behind.contains(&(table, base.clone(), rule.clone())),
             table,
             base,
             rule,
@@ -90,6 +100,16 @@ pub fn parse(text: &str) -> ObservedRules {
         .collect();
     rules
 }
+
+/// Chains of others that translate addresses: which of two such stands first decides. kube-proxy's,
+/// Docker's, and those of the CNI's host ports, which take NodePorts otherwise (CVE-2019-9946).
+fn leads_to_decider(rule: &str) -> bool {
+    let mut words = rule.rsplit(' ');
+    let to = words.next().unwrap_or_default();
+    matches!(words.next(), Some("-j" | "-g")) && DECIDERS.contains(&to)
+}
+
+const DECIDERS: [&str; 3] = ["KUBE-SERVICES", "DOCKER", "CNI-HOSTPORT-DNAT"];
 
 /// A jump (`-j`) or a goto (`-g`) to a chain is always the last of a rule; what a comment says in
 /// more than one word is in quotes.

@@ -42,7 +42,7 @@ pub fn plan(desired: &[Chain], observed: &ObservedRules) -> Option<String> {
         }
         // A jump that is there more than once is made anew: which of them stands before the rules
         // of others is not known.
-        for jump in jumps.filter(|jump| !wanted(jump) || jump.count > 1) {
+        for jump in jumps.filter(|jump| !wanted(jump) || misplaced(jump)) {
             for _ in 0..jump.count {
                 let _ = writeln!(lines, "-D {} {}", jump.base, jump.rule);
             }
@@ -52,7 +52,7 @@ pub fn plan(desired: &[Chain], observed: &ObservedRules) -> Option<String> {
                 && !observed
                     .jumps
                     .iter()
-                    .any(|jump| is_hooked(chain, jump) && jump.count == 1)
+                    .any(|jump| is_hooked(chain, jump) && !misplaced(jump))
             {
                 let _ = writeln!(lines, "-I {base} {}", jump_to(chain));
             }
@@ -85,11 +85,17 @@ pub fn expected(desired: &[Chain]) -> ObservedRules {
                 base: base.to_owned(),
                 rule: jump_to(chain),
                 count: 1,
+                behind: false,
             });
         }
     }
     rules.jumps.sort();
     rules
+}
+
+/// Whether a jump must be made anew at its chain's beginning.
+fn misplaced(jump: &Jump) -> bool {
+    jump.count > 1 || jump.behind
 }
 
 fn is_hooked(chain: &Chain, jump: &Jump) -> bool {

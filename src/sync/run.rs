@@ -47,6 +47,9 @@ pub struct Loop<D: Dataplane> {
 /// Gives the number of objects that went.
 pub type Retire = Box<dyn FnMut() -> Result<usize, Error> + Send>;
 
+/// After so many passes the other dataplane goes though something still fails in this one.
+const PASSES_BEFORE_RETIRING: u32 = 3;
+
 /// What one turn leaves for the next, beside what failed.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -54,6 +57,8 @@ pub struct Memory {
     pub addresses: Arc<Notify>,
     /// The next audit may find what we did ourselves.
     in_doubt: bool,
+    /// Passes over everything so far.
+    whole_passes: u32,
     /// What somebody else's virtual servers kept from being, when last looked at.
     shadowed: BTreeMap<VipPort, (ObjectName, VipKind)>,
     /// The node's addresses may be others than when they were last read.
@@ -222,15 +227,20 @@ impl<D: Dataplane> Loop<D> {
         if pass.reobserve {
             pace.audit_soon();
         }
-        if trigger.takes_all() && pass.failed + pass.postponed == 0 {
-            self.retire_other();
+        if trigger.takes_all() {
+            self.memory.whole_passes += 1;
+            let good = pass.failed + pass.postponed == 0 && !pass.reobserve;
+            // One Service that fails for good must not keep what nobody maintains on the node.
+            if good || self.memory.whole_passes > PASSES_BEFORE_RETIRING {
+                self.retire_other(pace);
+            }
         }
         pace.waiting(self.waits(), now);
         self.board.passed(&pass, pace.failures() > 0, now);
     }
 
     /// New connections find this dataplane whole before the other one goes.
-    fn retire_other(&mut self) {
+    fn retire_other(&mut self, pace: &mut Pace) {
         let Some(retire) = &mut self.retire else {
             return;
         };
@@ -244,10 +254,13 @@ impl<D: Dataplane> Loop<D> {
                 }
                 self.retire = None;
             }
-            Err(error) => warn!(
-                error = chain(&error),
-                "cannot remove what the other dataplane left; the next audit tries again"
-            ),
+            Err(error) => {
+                pace.audit_soon();
+                warn!(
+                    error = chain(&error),
+                    "cannot remove what the other dataplane left; the next audit tries again"
+                );
+            }
         }
     }
 
@@ -293,7 +306,7 @@ impl<D: Dataplane> Loop<D> {
         let steps = self.engine.plan(&scope, begun);
         let pass = self.apply(Trigger::First, resolution.services, steps, begun);
         self.outlets.check_health(resolution.health_checks);
-        if pass.failed > 0 {
+        if pass.failed > 0 || pass.reobserve {
             pending.extend(scope);
         }
     }

@@ -99,8 +99,8 @@ fn to_be_named(dataplane: Dataplane, vips: &[String]) -> Vec<Vec<String>> {
     let chains = match dataplane {
         Dataplane::Ipvs => Vec::new(),
         Dataplane::Iptables => [
-            "iptables -t nat -X IPVS-AGENT-IPT-S-",
-            "ip6tables -t nat -X IPVS-AGENT-IPT-T-",
+            "iptables -t nat -X IPVS-AGENT-S",
+            "ip6tables -t nat -X IPVS-AGENT-T",
         ]
         .map(|word| vec![word.to_owned()])
         .to_vec(),

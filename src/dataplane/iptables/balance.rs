@@ -59,11 +59,10 @@ pub fn affinity_sets(
 fn shares(server: &VirtualServer, real_servers: &RealServers) -> Vec<(RealServerKey, u32)> {
     let scheduler = server.scheduler.name.as_str();
     let weighted = WEIGHTED_SCHEDULERS.contains(&scheduler) || scheduler == "fo";
-    let serving = real_servers
-        .iter()
-        .filter(|(_, real)| !real.draining && real.weight > 0);
+    let serving = real_servers.iter().filter(|(_, real)| !real.draining);
+    // Whoever serves has a share: a tuple is balanced once anybody does.
     let mut shares: Vec<(RealServerKey, u32)> = serving
-        .map(|(key, real)| (*key, if weighted { real.weight } else { 1 }))
+        .map(|(key, real)| (*key, if weighted { real.weight.max(1) } else { 1 }))
         .collect();
     if scheduler == "fo" {
         let most = shares.iter().map(|(_, weight)| *weight).max();
@@ -113,7 +112,9 @@ fn faithful(
         let random: Vec<Match> = random.into_iter().collect();
         [Rule::new(random, remember(&key)), lead(&key)]
     });
-    again.chain(anew).collect()
+    // Whoever could not be remembered is led all the same.
+    let unremembered = shares.last().map(|(key, _)| dnat(owner.protocol, [], *key));
+    again.chain(anew).chain(unremembered).collect()
 }
 
 /// A rule for each kind of client. Rendezvous hashing: where an endpoint comes or goes, the clients of

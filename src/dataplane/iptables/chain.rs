@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use crate::dataplane::policy::digest::Digest;
 use crate::model::{Family, ServicePortName, TrafficPolicy};
-
-pub use crate::dataplane::policy::rules::IPTABLES_PREFIX as PREFIX;
+use crate::netfilter::ruleset::CHAIN_PREFIX;
 
 /// A chain of the table `nat` that comes and goes with Services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,10 +41,10 @@ impl ChainKey {
 
     /// The name of a chain, if it is one of these.
     pub fn of_name(family: Family, name: &str) -> Option<Self> {
-        let (kind, digest) = name.strip_prefix(PREFIX)?.split_once('-')?;
-        let kind = match kind {
-            "S" => ChainKind::Service,
-            "T" => ChainKind::Branch,
+        let rest = name.strip_prefix(CHAIN_PREFIX)?;
+        let (kind, digest) = match rest.split_at_checked(1)? {
+            ("S", digest) => (ChainKind::Service, digest),
+            ("T", digest) => (ChainKind::Branch, digest),
             _ => return None,
         };
         Some(Self {
@@ -63,6 +62,6 @@ impl fmt::Display for ChainKey {
             ChainKind::Service => "S",
             ChainKind::Branch => "T",
         };
-        write!(f, "{PREFIX}{kind}-{}", self.digest)
+        write!(f, "{CHAIN_PREFIX}{kind}{}", self.digest)
     }
 }

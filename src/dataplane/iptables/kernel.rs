@@ -2,22 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chain::{ChainKey, PREFIX};
+use super::chain::ChainKey;
 use super::observed::{Content, Observed};
 use super::plan;
-use super::step::Step;
+use super::step::{Phase, Step};
 use super::target::{Scope, Target};
 use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::policy::flows::{LostFlows, StaleFlows};
 use crate::dataplane::policy::kernel::{
     Done, SetAct, change_sets, has_ipv6, read_affinity_sets, read_members, read_sets,
 };
+use crate::dataplane::policy::rules::is_of_iptables;
 use crate::dataplane::policy::sets::SetKind;
 use crate::dataplane::policy::sysctl::{self, FORWARDING};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report, StepError};
 use crate::model::{Family, Moment, NodeNetwork, VipPort};
 use crate::netfilter::conntrack::{self, ConntrackClient};
-use crate::netfilter::exec::Iptables;
+use crate::netfilter::exec::{self, Iptables};
 use crate::netfilter::ipset::IpsetClient;
 use crate::netfilter::render::replace;
 use crate::netfilter::ruleset::Table;
@@ -35,12 +36,17 @@ pub struct IptablesDataplane {
 impl IptablesDataplane {
     /// Opens the sockets in the current network namespace.
     pub fn open() -> Result<Self, Error> {
+        Self::with(Iptables::detect().map_err(|e| Error::new("find iptables", e))?)
+    }
+
+    /// The same with one variant of iptables.
+    pub fn with(iptables: Iptables) -> Result<Self, Error> {
         Ok(Self {
             sets: IpsetClient::open().map_err(|e| Error::new("open an ipset socket", e))?,
             routes: RouteClient::open().map_err(|e| Error::new("open an rtnetlink socket", e))?,
             conntrack: ConntrackClient::open()
                 .map_err(|e| Error::new("open a conntrack socket", e))?,
-            iptables: Iptables::detect().map_err(|e| Error::new("find iptables", e))?,
+            iptables,
         })
     }
 
@@ -123,7 +129,7 @@ impl Dataplane for IptablesDataplane {
                 .iptables
                 .observe(family)
                 .map_err(|e| Error::new(format!("read the {family} netfilter rules"), e))?
-                .only(|name| name.starts_with(PREFIX));
+                .only(is_of_iptables);
             rules.chains.retain(|(table, name), lines| {
                 let key = ChainKey::of_name(family, name).filter(|_| *table == Table::Nat);
                 if let Some(key) = key {
@@ -176,6 +182,7 @@ impl Dataplane for IptablesDataplane {
         let flows = steps.iter().filter_map(Step::stale_flows);
         observed.owed_flows.extend(flows.map(|(vip, _)| vip));
         let mut report = Report::default();
+        let mut broken = Broken::default();
         let mut steps = steps.into_iter().peekable();
         while let Some(first) = steps.next() {
             let kind = Kind::of(&first);
@@ -185,7 +192,15 @@ impl Dataplane for IptablesDataplane {
             {
                 run.push(next);
             }
+            let before = run.len();
+            run.retain(|step| {
+                !step
+                    .family()
+                    .is_some_and(|family| broken.blocks(step, family))
+            });
+            report.skipped += before - run.len();
             let outcomes = self.carry_out(kind, &run, observed);
+            broken.note(kind, &outcomes);
             for (step, done) in run.into_iter().zip(outcomes) {
                 match done {
                     Done::Applied => {
@@ -201,6 +216,45 @@ impl Dataplane for IptablesDataplane {
             }
         }
         report
+    }
+}
+
+/// Families whose chains are not as they should be: what builds on them waits.
+#[derive(Debug, Default)]
+struct Broken {
+    /// None was written.
+    wholly: BTreeSet<Family>,
+    /// Some was not: a set may still be in use.
+    partly: BTreeSet<Family>,
+}
+
+impl Broken {
+    fn note(&mut self, kind: Kind, outcomes: &[Done]) {
+        let Kind::Chains(family) = kind else {
+            return;
+        };
+        let good = outcomes
+            .iter()
+            .filter(|done| matches!(done, Done::Applied))
+            .count();
+        if good < outcomes.len() {
+            self.partly.insert(family);
+        }
+        if good == 0 && !outcomes.is_empty() {
+            self.wholly.insert(family);
+        }
+    }
+
+    /// A tuple must not be led to chains that are not there, nor lose what turned its clients away
+    /// until then; a set goes only once no rule asks it.
+    fn blocks(&self, step: &Step, family: Family) -> bool {
+        match step.phase() {
+            Phase::DestroySets => self.partly.contains(&family),
+            Phase::Refuse | Phase::GoLive | Phase::Withdraw | Phase::Flows => {
+                self.wholly.contains(&family)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -236,17 +290,18 @@ impl IptablesDataplane {
                 change_sets(&mut self.sets, &acts)
             }
             Kind::Chains(family) => {
+                let new = |step: &&Step| {
+                    let there = |key| observed.chains.contains_key(&key);
+                    matches!(step, Step::PutChain { key, .. } if !there(*key))
+                };
                 let steps: Vec<&Step> = run.iter().collect();
-                let declared: BTreeSet<String> = run
-                    .iter()
-                    .filter_map(|step| match step {
-                        Step::PutChain { key, .. } if !observed.chains.contains_key(key) => {
-                            Some(key.to_string())
-                        }
-                        _ => None,
-                    })
-                    .collect();
-                self.write_chains(family, &steps, &declared)
+                let missing = run.iter().filter(new).filter_map(Step::chain);
+                let mut attempt = Attempt {
+                    family,
+                    missing: missing.map(|key| key.to_string()).collect(),
+                    left: MOST_RESTORES,
+                };
+                self.write_chains(&steps, &mut attempt)
             }
             Kind::Flows => {
                 let wanted = run.iter().filter_map(Step::stale_flows);
@@ -263,35 +318,35 @@ impl IptablesDataplane {
     }
 
     /// All chains in one restore. Where one is refused, the rest goes without: the half without it
-    /// first, then the other, halved again. `declared`: chains that are new, which others may lead to
-    /// even if they stay empty.
-    fn write_chains(
-        &mut self,
-        family: Family,
-        steps: &[&Step],
-        declared: &BTreeSet<String>,
-    ) -> Vec<Done> {
-        let error = match self.restore_chains(family, steps, declared) {
-            Ok(()) => return steps.iter().map(|_| Done::Applied).collect(),
+    /// first, then the other, halved again.
+    fn write_chains(&mut self, steps: &[&Step], attempt: &mut Attempt) -> Vec<Done> {
+        let failed = |text: &str| {
+            let done = |_| Done::Failed(Error::new("write chains", text.to_owned()));
+            steps.iter().map(done).collect()
+        };
+        let Some(left) = attempt.left.checked_sub(1) else {
+            return failed("too many are refused: the next attempt goes on");
+        };
+        attempt.left = left;
+        let error = match self.restore_chains(steps, attempt) {
+            Ok(()) => {
+                // What was declared beside them is there too now.
+                attempt.missing.clear();
+                return steps.iter().map(|_| Done::Applied).collect();
+            }
             Err(error) => error,
         };
         // The lock that was not free, or a process that did not end, is no chain's fault.
-        if steps.len() == 1 || !error.names_rule {
-            let failed = |_| Done::Failed(Error::new("write chains", error.text.clone()));
-            return steps.iter().map(failed).collect();
+        if steps.len() == 1 || !error.is_about_rules() {
+            return failed(&error.to_string());
         }
         let (left, right) = steps.split_at(steps.len() / 2);
-        let mut done = self.write_chains(family, left, declared);
-        done.extend(self.write_chains(family, right, declared));
+        let mut done = self.write_chains(left, attempt);
+        done.extend(self.write_chains(right, attempt));
         done
     }
 
-    fn restore_chains(
-        &mut self,
-        family: Family,
-        steps: &[&Step],
-        declared: &BTreeSet<String>,
-    ) -> Result<(), Refused> {
+    fn restore_chains(&mut self, steps: &[&Step], attempt: &Attempt) -> Result<(), exec::Error> {
         let mut filled: Vec<(String, &[String])> = Vec::new();
         let mut removed = Vec::new();
         for step in steps {
@@ -306,16 +361,11 @@ impl IptablesDataplane {
             .map(|(name, lines)| (name.as_str(), *lines))
             .collect();
         let names: BTreeSet<&str> = filled.iter().map(|(name, _)| *name).collect();
-        let only_declared = declared.iter().map(String::as_str);
-        let only_declared = only_declared.filter(|name| !names.contains(name));
+        let declared = attempt.missing.iter().map(String::as_str);
+        let declared = declared.filter(|name| !names.contains(name));
         let removed: Vec<&str> = removed.iter().map(String::as_str).collect();
-        let text = replace(Table::Nat, only_declared, &filled, &removed);
-        self.iptables
-            .restore(family, &text)
-            .map_err(|error| Refused {
-                names_rule: error.is_about_rules(),
-                text: error.to_string(),
-            })
+        let text = replace(Table::Nat, declared, &filled, &removed);
+        self.iptables.restore(attempt.family, &text)
     }
 
     fn one(&mut self, step: &Step) -> Done {
@@ -340,9 +390,15 @@ fn all_alike(run: &[Step], result: &Result<(), conntrack::Error>) -> Vec<Done> {
     run.iter().map(done).collect()
 }
 
-/// A restore that failed.
-struct Refused {
-    /// Because of what it says, not of how it went.
-    names_rule: bool,
-    text: String,
+/// One pass's way of writing a family's chains.
+struct Attempt {
+    family: Family,
+    /// New chains that are not in the kernel yet. Others may lead to them, so they are declared with the
+    /// first restore; to declare one that is there would empty it.
+    missing: BTreeSet<String>,
+    /// Restores that may still be tried.
+    left: usize,
 }
+
+/// Enough to find a few chains among thousands that a kernel refuses; each costs what a table costs.
+const MOST_RESTORES: usize = 64;

@@ -89,6 +89,18 @@ impl Step {
         }
     }
 
+    /// The family that a step is about; none for both.
+    pub fn family(&self) -> Option<Family> {
+        Some(match self {
+            Self::SetSysctl(_) => return None,
+            Self::CreateSet(set) | Self::DestroySet(set) => set.family(),
+            Self::AddMember(member) | Self::DelMember(member) => member.element.family(),
+            Self::WriteRules { family, .. } => *family,
+            Self::PutChain { key, .. } | Self::DelChain(key) => key.family,
+            Self::ForgetFlows { vip, .. } | Self::EndFlows { vip, .. } => vip.family(),
+        })
+    }
+
     /// The change of a set that a step is.
     pub fn set_act(&self) -> Option<SetAct> {
         Some(match self {

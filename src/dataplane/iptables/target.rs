@@ -116,8 +116,7 @@ impl Target {
         scope.branches.extend(self.tree.set(vip, leads));
         // Where it leads may be another.
         scope.branches.extend(self.tree.listing(vip));
-        let serve = |server: &VirtualServer| (server.real_servers.clone(), server.near.clone());
-        if vip.protocol == Protocol::Udp && old.map(serve) != new.map(serve) {
+        if vip.protocol == Protocol::Udp && may_lead_astray(old, new) {
             scope.flows.insert(vip);
         }
         let lost: BTreeSet<RealServerKey> = old
@@ -210,6 +209,18 @@ impl Target {
 /// Whether first packets are led anywhere.
 fn is_balanced(server: &VirtualServer) -> bool {
     has_serving(&server.real_servers) || server.near.as_ref().is_some_and(has_serving)
+}
+
+/// Whether flows may be left that lead to nobody who serves: somebody ceased to, or nobody did.
+fn may_lead_astray(old: Option<&VirtualServer>, new: Option<&VirtualServer>) -> bool {
+    let serving = |server: Option<&VirtualServer>| -> BTreeSet<RealServerKey> {
+        let all = server.map(|server| server.near.iter().chain([&server.real_servers]));
+        let all = all.into_iter().flatten().flatten();
+        let serving = all.filter(|(_, real)| !real.draining);
+        serving.map(|(key, _)| *key).collect()
+    };
+    let (old, new) = (serving(old), serving(new));
+    old.is_empty() != new.is_empty() || !old.is_subset(&new)
 }
 
 /// Endpoints that vanished while they were not ready: nothing is left that could finish a connection.

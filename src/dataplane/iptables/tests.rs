@@ -327,7 +327,7 @@ fn make_before_break() {
         place.unwrap_or_else(|| panic!("{text}: {texts:#?}"))
     };
     let order = [
-        "ipset create IPVS-AGENT-4-CLI-",
+        "ipset create IPVS-AGENT-4-C",
         "ns/1)",
         "iptables-restore",
         "ipset add IPVS-AGENT-4-BALANCED",
@@ -341,7 +341,7 @@ fn make_before_break() {
     let steps = plan::plan(&bench.desired, &bench.target, &bench.kernel, &bench.pending);
     let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
     let place = |text: &str| texts.iter().position(|step| step.contains(text)).unwrap();
-    let branch = place("chain IPVS-AGENT-IPT-T-");
-    let (chain, set) = (place("-X IPVS-AGENT-IPT-S-"), place("ipset destroy"));
+    let branch = place("chain IPVS-AGENT-T");
+    let (chain, set) = (place("-X IPVS-AGENT-S"), place("ipset destroy"));
     assert!(branch < chain && chain < set, "{texts:#?}");
 }

@@ -24,14 +24,14 @@ impl AffinitySet {
     }
 }
 
-/// `IPVS-AGENT-4-CLI-` and a digest.
+/// `IPVS-AGENT-4-C` and a digest.
 impl fmt::Display for AffinitySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = match self.family {
             Family::V4 => 4,
             Family::V6 => 6,
         };
-        write!(f, "{SET_PREFIX}{number}-CLI-{}", self.digest)
+        write!(f, "{SET_PREFIX}{number}-C{}", self.digest)
     }
 }
 
@@ -44,7 +44,7 @@ impl FromStr for AffinitySet {
 
     fn from_str(name: &str) -> Result<Self, NotOurs> {
         let rest = name.strip_prefix(SET_PREFIX).ok_or(NotOurs)?;
-        let (number, digest) = rest.split_once("-CLI-").ok_or(NotOurs)?;
+        let (number, digest) = rest.split_once("-C").ok_or(NotOurs)?;
         let family = match number {
             "4" => Family::V4,
             "6" => Family::V6,

@@ -5,24 +5,24 @@ use std::str::FromStr;
 
 use ring::digest::{SHA256, digest};
 
-/// 55 bits of a SHA-256, written in eleven letters and digits (RFC 4648, base 32). Not a weaker hash:
-/// who may create Services must not be able to find two with one name.
+/// 80 bits of a SHA-256, written in sixteen letters and digits (RFC 4648, base 32). Not a weaker hash and
+/// not a shorter one: who may create Services must not find a name that takes another's chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(u64);
+pub struct Digest(u128);
 
 impl Digest {
     /// Of several texts, none of which has a NUL.
     pub fn of(parts: &[&str]) -> Self {
         let whole = digest(&SHA256, parts.join("\0").as_bytes());
-        let bytes = whole.as_ref().iter().take(8);
-        let number = bytes.fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        Self(number >> (64 - BITS))
+        let bytes = whole.as_ref().iter().take(BITS / 8);
+        let number = bytes.fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+        Self(number)
     }
 
     /// The same as a number between 0 and 1, and neither.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits of 55 are enough")]
+    #[expect(clippy::cast_precision_loss, reason = "53 bits of 80 are enough")]
     pub fn fraction(self) -> f64 {
-        (self.0 as f64 + 0.5) / (1_u64 << BITS) as f64
+        (self.0 as f64 + 0.5) / (1_u128 << BITS) as f64
     }
 }
 
@@ -51,14 +51,14 @@ impl FromStr for Digest {
         let mut number = 0;
         for letter in text.bytes() {
             let at = ALPHABET.iter().position(|known| *known == letter);
-            number = number << 5 | at.ok_or(NoDigest)? as u64;
+            number = number << 5 | at.ok_or(NoDigest)? as u128;
         }
         Ok(Self(number))
     }
 }
 
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-const LETTERS: usize = 11;
+const LETTERS: usize = 16;
 const BITS: usize = 5 * LETTERS;
 
 #[cfg(test)]
@@ -67,9 +67,9 @@ mod tests {
 
     #[test]
     fn it_is_read_back() {
-        // The first bytes of `printf 'a\0b' | sha256sum | cut -c1-16 | xxd -r -p | base32`.
+        // The first bytes of `printf 'a\0b' | sha256sum | cut -c1-20 | xxd -r -p | base32`.
         let known = Digest::of(&["a", "b"]);
-        assert_eq!(known.to_string(), "LGZHDLQ3XSY");
+        assert_eq!(known.to_string(), "LGZHDLQ3XSY5GHKB");
         assert_eq!(known.to_string().parse(), Ok(known));
         assert_eq!("lower-case1".parse::<Digest>(), Err(NoDigest));
         assert_eq!("SHORT".parse::<Digest>(), Err(NoDigest));

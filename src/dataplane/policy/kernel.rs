@@ -28,6 +28,13 @@ impl fmt::Display for SetId {
 }
 
 impl SetId {
+    pub fn family(self) -> Family {
+        match self {
+            Self::Kind(_, family) => family,
+            Self::Affinity(set) => set.family,
+        }
+    }
+
     fn spec(self) -> Result<SetSpec, Error> {
         let (name, set_type, family) = match self {
             Self::Kind(set, family) => (set.name(family), set.set_type(), family),

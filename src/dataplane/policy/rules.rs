@@ -1,14 +1,21 @@
 //! The words that rules are made of, and the rules that hold whatever balances: who may come, who is
 //! turned away, who is masqueraded. They ask sets, so no Service is named in them. Pure.
 
+use super::digest::Digest;
 use super::sets::SetKind;
 use super::settings::{ClusterMasquerade, DetectLocal, PolicySettings};
 use crate::dataplane::ClusterNetwork;
 use crate::model::Family;
-use crate::netfilter::ruleset::{Chain, Match, Rule, Table, Target};
+use crate::netfilter::ruleset::{CHAIN_PREFIX, Chain, Match, Rule, Table, Target};
 
-/// All chains of the iptables dataplane are named with this, and none of the other's.
-pub const IPTABLES_PREFIX: &str = "IPVS-AGENT-IPT-";
+/// Whether a chain of ours is the iptables dataplane's: `IPVS-AGENT-IPT-…`, or `S` or `T` and a digest.
+pub fn is_of_iptables(chain: &str) -> bool {
+    let rest = chain.strip_prefix(CHAIN_PREFIX);
+    rest.is_some_and(|rest| {
+        let digest = rest.strip_prefix(['S', 'T']);
+        rest.starts_with("IPT-") || digest.is_some_and(|digest| digest.parse::<Digest>().is_ok())
+    })
+}
 
 /// What rules of one family are made of.
 #[derive(Debug, Clone, Copy)]

@@ -32,6 +32,16 @@ impl IpvsDataplane {
     /// Opens the sockets in the current network namespace. `ipvs` is handed in, since opening it
     /// is also the probe for the kernel's module.
     pub fn open(ipvs: Option<Client>, settings: Settings) -> Result<Self, Error> {
+        let iptables = Iptables::detect().map_err(|e| Error::new("find iptables", e))?;
+        Self::with(iptables, ipvs, settings)
+    }
+
+    /// The same with one variant of iptables.
+    pub fn with(
+        iptables: Iptables,
+        ipvs: Option<Client>,
+        settings: Settings,
+    ) -> Result<Self, Error> {
         Ok(Self {
             settings,
             ipvs,
@@ -39,7 +49,7 @@ impl IpvsDataplane {
             routes: RouteClient::open().map_err(|e| Error::new("open an rtnetlink socket", e))?,
             conntrack: ConntrackClient::open()
                 .map_err(|e| Error::new("open a conntrack socket", e))?,
-            iptables: Iptables::detect().map_err(|e| Error::new("find iptables", e))?,
+            iptables,
         })
     }
 

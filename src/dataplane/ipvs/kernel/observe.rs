@@ -15,7 +15,7 @@ use crate::dataplane::ipvs::observed::{Base, Draining, ObservedRealServer, Obser
 use crate::dataplane::ipvs::signature::is_signed;
 use crate::dataplane::ipvs::{Observed, Scope, ServerKey, convert, sysctl};
 use crate::dataplane::policy::kernel::{has_ipv6, read_members, read_sets};
-use crate::dataplane::policy::rules::IPTABLES_PREFIX;
+use crate::dataplane::policy::rules::is_of_iptables;
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::dataplane::{Error, policy};
 use crate::model::{Family, RealServerKey, Thresholds};
@@ -232,7 +232,7 @@ fn base(plane: &mut IpvsDataplane) -> Result<Base, Error> {
             .iptables
             .observe(family)
             .map_err(|e| Error::new(format!("read the {family} netfilter rules"), e))?
-            .only(|name| !name.starts_with(IPTABLES_PREFIX));
+            .only(|name| !is_of_iptables(name));
         base.rules.insert(family, rules);
         let rules = plane
             .routes
