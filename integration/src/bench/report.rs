@@ -289,7 +289,7 @@ mod tests {
             line("kube-proxy, iptables-nft  "),
             Some(vec!["10.00", "10.00"])
         );
-        let change = line("kube-proxy, iptables-nft /");
+        let change = line("kube-proxy, iptables-nft / ipvs-agent, iptables-nft");
         assert_eq!(
             change.and_then(|words| words.first().copied()),
             Some("225.0")
