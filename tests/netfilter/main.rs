@@ -6,9 +6,11 @@
 //! * `namespace` the namespace and the tools in it
 //! * `sets`, `set_errors` the set client
 //! * `rules`, `repair` the rules, with both variants of iptables
+//! * `dataplane` the iptables dataplane, where the kernel refuses a part
 //! * `flow_table`, `flows` deletion of conntrack entries
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod dataplane;
 mod flow_table;
 mod flows;
 mod namespace;

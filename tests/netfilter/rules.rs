@@ -110,7 +110,7 @@ pub fn for_all_tables(test: impl Fn(Tables, &mut Iptables) + Sync) {
 }
 
 /// Leaves the hint where kubelet leaves it.
-fn hint(variant: Variant) {
+pub fn hint(variant: Variant) {
     let family = Family::V4;
     Tables { variant, family }.change("-t mangle -N KUBE-IPTABLES-HINT");
 }
