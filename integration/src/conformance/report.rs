@@ -198,7 +198,10 @@ fn mark_story(column: &Column, names: &[&str]) -> String {
     if names.iter().any(is_about) {
         mark(column, names, is_story)
     } else {
-        IPVS_ONLY.to_owned()
+        match column.dataplane {
+            Dataplane::Ipvs => IPTABLES_ONLY.to_owned(),
+            Dataplane::Iptables => IPVS_ONLY.to_owned(),
+        }
     }
 }
 
@@ -253,6 +256,7 @@ fn rule(text: &mut String, columns: usize) {
 
 /// Of a story that says nothing about another dataplane.
 const IPVS_ONLY: &str = "IPVS only";
+const IPTABLES_ONLY: &str = "iptables only";
 /// Of what a kernel without SCTP cannot ask.
 const NO_SCTP: &str = "no SCTP";
 /// Asks all cells.

@@ -308,6 +308,17 @@ impl Cluster {
         Ok(events.filter(about).collect())
     }
 
+    /// The Events about a Node, in any order.
+    pub fn events_about_node(&self, node: &str) -> Result<Vec<Value>> {
+        let events = self.api("Event");
+        let list = self.runtime.block_on(events.list(&ListParams::default()))?;
+        let about = |event: &Value| {
+            event["regarding"]["kind"] == "Node" && event["regarding"]["name"] == node
+        };
+        let events = list.items.into_iter().map(|event| event.data);
+        Ok(events.filter(about).collect())
+    }
+
     /// Whether the API server answers now.
     pub fn is_up(&self) -> bool {
         let services = self.api("Service");

@@ -5,9 +5,9 @@ use anyhow::{Result, bail};
 use crate::dataplane::Dataplane;
 
 use super::{
-    Lab, changes, cleanup, events, foreign, health_check, history, icmp, lifecycle, matrix,
-    neighbours, node, node_addresses, node_leaving, operator, policies, reach, regressions, repair,
-    scale, services, tuning,
+    Lab, changes, choice, cleanup, events, foreign, health_check, history, icmp, iptables,
+    lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator, policies, reach,
+    regressions, repair, scale, services, tuning,
 };
 
 /// One story.
@@ -49,6 +49,18 @@ const fn ipvs(
 ) -> Scenario {
     Scenario {
         dataplanes: &[Dataplane::Ipvs],
+        ..story(name, about, run)
+    }
+}
+
+/// One about rules: what IPVS does by itself, or has no part in.
+const fn by_rules(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&mut Lab) -> Result<()>,
+) -> Scenario {
+    Scenario {
+        dataplanes: &[Dataplane::Iptables],
         ..story(name, about, run)
     }
 }
@@ -153,6 +165,36 @@ pub const ALL: &[Scenario] = &[
         "idle-timeouts",
         "how long IPVS keeps an idle connection",
         tuning::timeouts,
+    ),
+    by_rules(
+        "client-stays",
+        "sh, mh and dh: a client stays with its endpoint while others come and go",
+        iptables::client_stays,
+    ),
+    by_rules(
+        "fallback",
+        "no ip_vs: iptables, and the log, an Event and a metric say why",
+        choice::fallback,
+    ),
+    by_rules(
+        "lock-held",
+        "somebody holds the lock of iptables",
+        iptables::lock_held,
+    ),
+    by_rules(
+        "bad-chain",
+        "the kernel refuses one Service's chain: the others are written, once",
+        iptables::bad_chain,
+    ),
+    ipvs(
+        "scheduler-missing",
+        "a scheduler that the kernel has not: rr, and the log and an Event say so",
+        choice::scheduler_missing,
+    ),
+    ipvs(
+        "move-back",
+        "from iptables to IPVS and back under load",
+        choice::move_back,
     ),
     story(
         "affinity",

@@ -2,6 +2,7 @@
 
 mod all;
 mod changes;
+mod choice;
 mod cleanup;
 pub mod demo;
 mod events;
@@ -10,6 +11,7 @@ mod foreign;
 mod health_check;
 mod history;
 mod icmp;
+mod iptables;
 mod lifecycle;
 mod matrix;
 mod neighbours;

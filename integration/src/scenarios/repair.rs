@@ -111,7 +111,9 @@ const WHOLE_DAMAGES: [&str; 7] = [
      iptables -w -t raw -F IPVS-AGENT-IPT-PRE; iptables -w -t raw -X IPVS-AGENT-IPT-PRE",
 ];
 const IPVS_DAMAGES: [&str; 11] = [
-    "ipvsadm -C",
+    // Somebody else's goes too: he makes it again.
+    "ipvsadm -C; ipvsadm -A -t 203.0.113.9:80 -s wlc; \
+     ipvsadm -a -t 203.0.113.9:80 -r 198.51.100.9:80 -m -w 9",
     "ip rule del pref 90",
     "ip -6 rule del pref 90",
     "ip route flush table 10256",
