@@ -207,7 +207,12 @@ fn move_to(lab: &mut Lab, dataplane: Dataplane, vips: &[String]) -> Result<()> {
         }
         let rules = sh_in("n1", "iptables-save")? + &sh_in("n1", "ip6tables-save")?;
         let ours = |line: &&str| line.starts_with(":IPVS-AGENT-");
-        let by_iptables = |line: &&str| line.starts_with(":IPVS-AGENT-IPT-");
+        // Constant ones, and those of Services and branches: a letter and sixteen more.
+        let by_iptables = |line: &&str| {
+            let name = line.split(' ').next().unwrap_or_default();
+            let rest = name.strip_prefix(":IPVS-AGENT-").unwrap_or_default();
+            rest.starts_with("IPT-") || (rest.starts_with(['S', 'T']) && rest.len() == 17)
+        };
         let chains = rules.lines().filter(ours);
         let left: Vec<&str> = match dataplane {
             Dataplane::Ipvs => chains.filter(by_iptables).collect(),

@@ -23,10 +23,15 @@ use crate::guest::wait::eventually;
 /// `sh`, `mh` and `dh` promise that a client stays with its endpoint.
 pub fn client_stays(lab: &mut Lab) -> Result<()> {
     let sources = sources()?;
-    for scheduler in ["sh", "mh", "dh"] {
-        stays(lab, scheduler, &sources).with_context(|| scheduler.to_owned())?;
+    let result = ["sh", "mh", "dh"].into_iter().try_for_each(|scheduler| {
+        stays(lab, scheduler, &sources).with_context(|| scheduler.to_owned())
+    });
+    // Others would be asked from these addresses too.
+    for source in &sources {
+        let length = if source.is_ipv4() { 24 } else { 64 };
+        sh_in(CLIENT, &format!("ip addr del {source}/{length} dev eth0"))?;
     }
-    Ok(())
+    result
 }
 
 fn stays(lab: &mut Lab, scheduler: &str, sources: &[IpAddr]) -> Result<()> {

@@ -63,7 +63,7 @@ fn iptables_damages() -> Result<Vec<String>> {
     for tool in ["iptables", "ip6tables"] {
         let rules = sh_in("n1", &format!("{tool}-save -t nat"))?;
         for kind in ["T", "S"] {
-            let start = format!("-A IPVS-AGENT-IPT-{kind}-");
+            let start = format!("-A IPVS-AGENT-{kind}");
             let rule = rules.lines().find_map(|rule| {
                 rule.strip_prefix("-A ")
                     .filter(|_| rule.starts_with(&start))
