@@ -41,7 +41,17 @@ pub fn killed_midway(lab: &mut Lab) -> Result<()> {
         })
     };
     complete(lab)?;
-    let whole = state(dataplane, "n1")?;
+    // What the story before left may still be on its way out.
+    let mut whole = state(dataplane, "n1")?;
+    eventually("n1 is at rest", || {
+        std::thread::sleep(REST);
+        let before = std::mem::replace(&mut whole, state(dataplane, "n1")?);
+        Ok(if before == whole {
+            Ok(())
+        } else {
+            Err("its kernel changes".to_owned())
+        })
+    })?;
     // From nothing, and where somebody has taken all away that balances.
     let theirs = match dataplane {
         Dataplane::Ipvs => &["ipvsadm -C"][..],
@@ -138,4 +148,6 @@ fn balanced(lab: &Lab) -> Result<usize> {
     Ok(whole.count())
 }
 
+/// Longer than a pass takes.
+const REST: Duration = Duration::from_secs(1);
 const PORTS: u16 = 300;
