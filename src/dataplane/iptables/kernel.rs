@@ -141,10 +141,7 @@ impl Dataplane for IptablesDataplane {
         }
         match previous {
             Some(previous) => observed.owed_flows.clone_from(&previous.owed_flows),
-            None => {
-                observed.owe_all_flows();
-                observed.fresh = observed.chains.is_empty();
-            }
+            None => observed.owe_all_flows(),
         }
         Ok(observed)
     }

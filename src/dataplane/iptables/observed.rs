@@ -29,8 +29,6 @@ pub struct Observed {
     pub sysctls: BTreeMap<&'static str, String>,
     /// UDP tuples whose conntrack entries may lead to endpoints that are gone.
     pub owed_flows: BTreeSet<VipPort>,
-    /// Nothing of ours was there when the kernel was first read: conntrack began with us.
-    pub fresh: bool,
     balanced: usize,
     endpoints: usize,
 }

@@ -16,7 +16,7 @@ use crate::dataplane::policy::kernel::SetId;
 use crate::dataplane::policy::members::has_serving;
 use crate::dataplane::policy::sets::{Member, SetKind};
 use crate::dataplane::policy::sysctl::{self, FORWARDING};
-use crate::model::{Family, HostPort, Protocol, ServicePortName, TrafficPolicy, VipPort};
+use crate::model::{Family, HostPort, ServicePortName, TrafficPolicy, VipPort};
 use crate::netfilter::render;
 use crate::netfilter::ruleset::{Match, Rule, Target as RuleTarget};
 use crate::resolve::DesiredState;
@@ -64,9 +64,6 @@ pub fn plan(
         owed.filter(|vip| observed.families.contains(&vip.family()))
             .map(|vip| forget_flows(*vip, desired)),
     );
-    if observed.fresh {
-        steps.extend(never_led(&steps));
-    }
     let lost = wanted.lost.into_iter();
     steps.extend(lost.map(|(vip, lost)| Step::EndFlows { vip, lost }));
     // A family's chains ride together, and go once nothing leads to them any more.
@@ -215,26 +212,6 @@ fn tuple_rules(vip: VipPort, desired: &DesiredState, base: &TargetBase) -> Vec<R
 
 fn goto(matches: Vec<Match>, key: ChainKey) -> Rule {
     Rule::new(matches, RuleTarget::Goto(key.to_string()))
-}
-
-/// With the first rule conntrack begins, and a client whose first packet came before its Service was
-/// in would be led nowhere for as long as it tries: two minutes over TCP. What the VIP itself answers was
-/// never led.
-fn never_led(steps: &[Step]) -> Vec<Step> {
-    let live = steps.iter().filter_map(|step| match step {
-        Step::AddMember(member) if member.set == SetKind::Balanced => member.vip(),
-        _ => None,
-    });
-    live.filter(|vip| vip.protocol != Protocol::Udp)
-        .map(|vip| Step::EndFlows {
-            vip,
-            lost: [HostPort {
-                addr: vip.addr,
-                port: vip.port,
-            }]
-            .into(),
-        })
-        .collect()
 }
 
 /// Flows of a tuple that lead to nobody who serves it.

@@ -119,9 +119,17 @@ impl Target {
         if vip.protocol == Protocol::Udp && may_lead_astray(old, new) {
             scope.flows.insert(vip);
         }
-        let lost: BTreeSet<RealServerKey> = old
-            .map(|old| lost_by(old, new).collect())
-            .unwrap_or_default();
+        let lost: BTreeSet<RealServerKey> = match old {
+            Some(old) => lost_by(old, new).collect(),
+            // A client that came before the Service was in is led nowhere for as long as it tries from
+            // that port: two minutes over TCP. What the tuple itself answers was never led.
+            None if vip.protocol != Protocol::Udp => [RealServerKey {
+                addr: vip.addr,
+                port: vip.port,
+            }]
+            .into(),
+            None => BTreeSet::new(),
+        };
         if !lost.is_empty() {
             scope.lost.entry(vip).or_default().extend(lost);
         }

@@ -331,6 +331,8 @@ fn make_before_break() {
         "ns/1)",
         "iptables-restore",
         "ipset add IPVS-AGENT-4-BALANCED",
+        // Who came before is led anew.
+        "conntrack -D -p tcp --orig-dst 10.96.0.1:80/TCP (to 10.96.0.1:80)",
     ]
     .map(place);
     assert!(order.is_sorted(), "{order:?}");
