@@ -79,6 +79,12 @@ pub trait Dataplane {
         true
     }
 
+    /// Whether new connections meet this dataplane first while the other one is there too. Then the
+    /// other may finish what it has before it is removed.
+    fn meets_first() -> bool {
+        false
+    }
+
     /// Takes one changed virtual server into the target and names what it touches.
     fn retarget(target: &mut Self::Target, change: Change<'_>, scope: &mut Self::Scope);
 

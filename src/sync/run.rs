@@ -231,7 +231,8 @@ impl<D: Dataplane> Loop<D> {
             self.memory.whole_passes += 1;
             let good = pass.failed + pass.postponed == 0 && !pass.reobserve;
             // One Service that fails for good must not keep what nobody maintains on the node.
-            if good || self.memory.whole_passes > PASSES_BEFORE_RETIRING {
+            let finished = !D::meets_first() || self.memory.whole_passes > 1;
+            if finished && (good || self.memory.whole_passes > PASSES_BEFORE_RETIRING) {
                 self.retire_other(pace);
             }
         }

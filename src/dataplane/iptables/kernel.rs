@@ -79,6 +79,11 @@ impl Dataplane for IptablesDataplane {
         observed.spare_shared();
     }
 
+    /// nat PREROUTING comes before IPVS, and so does nat OUTPUT.
+    fn meets_first() -> bool {
+        true
+    }
+
     /// The branches of the tree are all Services'.
     fn may_begin_with_some(observed: &Observed) -> bool {
         observed.chains.is_empty()
