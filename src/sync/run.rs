@@ -227,6 +227,9 @@ impl<D: Dataplane> Loop<D> {
         if pass.reobserve {
             pace.audit_soon();
         }
+        pace.waiting(self.waits(), now);
+        self.board.passed(&pass, pace.failures() > 0, now);
+        // It may take its time, and health need not wait for it.
         if trigger.takes_all() {
             self.memory.whole_passes += 1;
             let good = pass.failed + pass.postponed == 0 && !pass.reobserve;
@@ -236,8 +239,6 @@ impl<D: Dataplane> Loop<D> {
                 self.retire_other(pace);
             }
         }
-        pace.waiting(self.waits(), now);
-        self.board.passed(&pass, pace.failures() > 0, now);
     }
 
     /// New connections find this dataplane whole before the other one goes.
