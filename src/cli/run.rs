@@ -1,38 +1,14 @@
-//! The command line.
+//! The flags of `ipvs-agent run`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
+use super::kernel::KernelArgs;
 use crate::model::addr::parse_cidr;
-
-/// The service proxy of a Kubernetes node, on the kernel's IPVS.
-#[derive(Debug, Parser)]
-#[command(name = "ipvs-agent", version, about, long_about = LONG_ABOUT, max_term_width = 100)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-const LONG_ABOUT: &str = "\
-The service proxy of a Kubernetes node, on the kernel's IPVS.
-
-It watches Services and EndpointSlices and makes the kernel balance their traffic, with any of the
-kernel's schedulers. It takes the place of kube-proxy in IPVS mode. Without Kubernetes it does the
-same for manifests in a directory.";
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Programs this node and keeps it so, until stopped; the node then goes on serving
-    Run(Box<RunArgs>),
-    /// Prints the kernel's virtual servers as `ipvsadm -Ln` does
-    List,
-    /// Removes all that the agent made on this node, and nothing else
-    Cleanup(CleanupArgs),
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES, args_override_self = true)]
@@ -150,27 +126,6 @@ pub struct ServiceArgs {
     pub drain_timeout: SignedDuration,
 }
 
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Objects in the kernel")]
-pub struct KernelArgs {
-    /// Mark bit that routes a packet to IPVS; one that no network plugin uses
-    #[arg(long, value_name = "BIT", default_value = "0x2000", value_parser = mark_bit)]
-    pub route_mark: u32,
-    /// Mark bit of connections to be masqueraded
-    #[arg(long, value_name = "BIT", default_value = "0x4000", value_parser = mark_bit)]
-    pub masquerade_mark: u32,
-    /// Mark bits by which pods and processes of this node reach all endpoints of a Service with
-    /// `externalTrafficPolicy: Local`; bits that no network plugin tests
-    #[arg(long, value_name = "MASK", default_value = "0x7ff000ff", value_parser = mark_mask)]
-    pub near_marks: u32,
-    /// Routing table that holds the virtual addresses
-    #[arg(long, value_name = "NUMBER", default_value_t = 10256)]
-    pub route_table: u32,
-    /// Priority of the policy rule that leads to it, before the main table's 32766
-    #[arg(long, value_name = "NUMBER", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..32766))]
-    pub rule_priority: u32,
-}
-
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The agent itself")]
 pub struct RuntimeArgs {
@@ -194,15 +149,6 @@ pub struct RuntimeArgs {
         default_value = "info"
     )]
     pub log: String,
-}
-
-#[derive(Debug, Args)]
-pub struct CleanupArgs {
-    #[command(flatten)]
-    pub kernel: KernelArgs,
-    /// Print what would be removed, and remove nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -247,29 +193,6 @@ fn interface_name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("it takes 1 to 14 letters, digits or -_.@".to_owned())
-    }
-}
-
-/// One bit, decimal or hexadecimal.
-fn mark_bit(text: &str) -> Result<u32, String> {
-    match mark_number(text) {
-        Some(bits) if bits.count_ones() == 1 => Ok(bits),
-        _ => Err("it takes one bit of 32, such as 0x2000".to_owned()),
-    }
-}
-
-/// Eight bits at least: 255 Service ports.
-fn mark_mask(text: &str) -> Result<u32, String> {
-    match mark_number(text) {
-        Some(bits) if bits.count_ones() >= 8 => Ok(bits),
-        _ => Err("it takes 8 bits of 32 or more, such as 0x7ff000ff".to_owned()),
-    }
-}
-
-fn mark_number(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
     }
 }
 

@@ -1,0 +1,45 @@
+//! The command line: a file for the flags of each command.
+
+mod kernel;
+mod run;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use kernel::KernelArgs;
+pub use run::{
+    DataplaneArg, DetectLocalMode, LogFormat, RunArgs, RuntimeArgs, ServiceArgs, SourceArgs,
+};
+
+/// The service proxy of a Kubernetes node, on the kernel's IPVS.
+#[derive(Debug, Parser)]
+#[command(name = "ipvs-agent", version, about, long_about = LONG_ABOUT, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+The service proxy of a Kubernetes node, on the kernel's IPVS.
+
+It watches Services and EndpointSlices and makes the kernel balance their traffic, with any of the
+kernel's schedulers. It takes the place of kube-proxy in IPVS mode. Without Kubernetes it does the
+same for manifests in a directory.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Programs this node and keeps it so, until stopped; the node then goes on serving
+    Run(Box<RunArgs>),
+    /// Prints the kernel's virtual servers as `ipvsadm -Ln` does
+    List,
+    /// Removes all that the agent made on this node, and nothing else
+    Cleanup(CleanupArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
