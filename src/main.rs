@@ -8,15 +8,15 @@ use ipvs_agent::commands;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => commands::run::run(*args),
-        Command::List => commands::list::run(),
-        Command::Cleanup(args) => commands::cleanup::run(&args),
+        Command::Run(args) => commands::run::run(*args).map(|()| ExitCode::SUCCESS),
+        Command::List => commands::list::run().map(|()| ExitCode::SUCCESS),
+        Command::Cleanup(args) => commands::cleanup::run(&args).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ipvs-agent: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("ipvs-agent: {error:#}");
+        ExitCode::from(ERROR)
+    })
 }
+
+/// 1 is what a command found: drift, a node that is not fit. 2 is clap's for a bad command line, too.
+const ERROR: u8 = 2;
