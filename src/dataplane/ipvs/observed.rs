@@ -217,6 +217,11 @@ impl Observed {
         self.owed_flows.extend(udp);
     }
 
+    /// Whether clients on this node find a tuple's virtual server by a mark.
+    pub fn is_marked(&self, vip: VipPort) -> bool {
+        !self.near(vip).is_empty()
+    }
+
     /// The entries that give a tuple's packets a mark; at most one.
     fn near(&self, vip: VipPort) -> Vec<Member> {
         let entry = |mark| Member {

@@ -88,10 +88,13 @@ pub fn plan(
             steps.extend(forget_flows(server, desired, target, observed));
         }
     }
-    // Clients on this node met a virtual server by mark here, and meet it no more; who asks for it
-    // today does not tell.
-    let unmarked: Vec<VipPort> = steps.iter().filter_map(unmarks).collect();
-    for vip in unmarked {
+    // Clients on this node met a virtual server by mark here, and meet another one or none; who asks
+    // for it today does not tell.
+    let unmarked = steps.iter().filter_map(unmarks);
+    let remarked = steps.iter().filter_map(marks);
+    let remarked = remarked.filter(|vip| observed.is_marked(*vip));
+    let moved: Vec<VipPort> = unmarked.chain(remarked).collect();
+    for vip in moved {
         steps.extend(forget_flows(vip.into(), desired, target, observed));
     }
     forget_once(&mut steps);
@@ -162,13 +165,7 @@ fn entries_about(server: ServerKey, target: &Target) -> BTreeSet<Member> {
 /// A tuple's new mark takes the place of the old one, which is not deleted: that would delete the
 /// new one with it.
 fn keep_replaced(steps: &mut Vec<Step>) {
-    let added: BTreeSet<VipPort> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::AddMember(member) => marked(member),
-            _ => None,
-        })
-        .collect();
+    let added: BTreeSet<VipPort> = steps.iter().filter_map(marks).collect();
     steps.retain(|step| unmarks(step).is_none_or(|vip| !added.contains(&vip)));
 }
 
@@ -176,6 +173,14 @@ fn keep_replaced(steps: &mut Vec<Step>) {
 fn unmarks(step: &Step) -> Option<VipPort> {
     match step {
         Step::DelMember(member) => marked(member),
+        _ => None,
+    }
+}
+
+/// The tuple that a step gives a mark, in place of another or of none.
+fn marks(step: &Step) -> Option<VipPort> {
+    match step {
+        Step::AddMember(member) => marked(member),
         _ => None,
     }
 }

@@ -16,8 +16,11 @@ use crate::dataplane::ipvs::members::OfServer;
 use crate::dataplane::ipvs::testing::{Kernel, LACKING, Server};
 use crate::dataplane::ipvs::{Observed, ServerKey, Settings};
 use crate::dataplane::policy::sets::Member;
-use crate::model::{HealthCheck, HealthCheckChange, HostPort, VirtualServer};
-use history::{Happening, Objects, happenings};
+use crate::model::{
+    Endpoint, EndpointPort, EndpointSlice, Family, HealthCheck, HealthCheckChange, HostPort,
+    Protocol, ServicePort, ServiceSpec, TrafficPolicy, VirtualServer,
+};
+use history::{Change, Happening, Objects, happenings};
 
 /// An agent over a kernel of the laws, and what it has told.
 struct Agent {
@@ -226,18 +229,19 @@ fn check_foreign(agent: &Agent) {
     }
 }
 
-/// No flow leads to a real server that its tuple has no more. Flows elsewhere stay.
-fn check_flows(agent: &Agent) {
+/// No flow leads to a real server that its tuple has no more. Flows elsewhere stay, and so do those to
+/// tuples where somebody else's virtual server has ever stood: they may be theirs, and end by themselves.
+fn check_flows(agent: &Agent, history: &[Happening]) {
     let engine = &agent.kernel.engine;
-    let servers = &agent.kernel.dataplane.servers;
-    for (vip, real) in &agent.kernel.dataplane.flows {
-        // Where somebody else serves too, flows may be theirs, and stay.
-        if servers
-            .get(&(*vip).into())
-            .is_some_and(|server| server.foreign)
-        {
-            continue;
-        }
+    let shared: BTreeSet<VipPort> = history
+        .iter()
+        .filter_map(|happening| match happening {
+            Happening::Intruder(key, true) => key.tuple(),
+            _ => None,
+        })
+        .collect();
+    let flows = agent.kernel.dataplane.flows.iter();
+    for (vip, real) in flows.filter(|(vip, _)| !shared.contains(vip)) {
         let wanted = engine.desired().virtual_server(vip);
         let serves = |real: &HostPort| {
             wanted.is_some_and(|server| {
@@ -313,7 +317,7 @@ proptest! {
         agent.settle();
         prop_assert!(agent.left().is_empty(), "not settled: {:?}", agent.left());
         check_mirror(&mut agent);
-        check_flows(&agent);
+        check_flows(&agent, &history);
 
         // The same objects at once, in another order, over a kernel with the same foreign entries.
         let mut kernel = Kernel::new();
@@ -332,4 +336,61 @@ proptest! {
         prop_assert_eq!(&before.routes, &after.routes);
         prop_assert_eq!(&before.told, &after.told);
     }
+}
+
+/// A tuple that another Service wins, which has a mark and a virtual server by it already.
+#[test]
+fn flows_by_a_mark_are_forgotten_when_the_tuple_gets_another_mark() {
+    let service = |created_seconds, external: &str| ServiceSpec {
+        created_seconds,
+        cluster_ips: vec![format!("10.96.0.{}", created_seconds + 1).parse().unwrap()],
+        external_ips: external.split(' ').map(|ip| ip.parse().unwrap()).collect(),
+        external_traffic_policy: TrafficPolicy::Local,
+        ports: vec![ServicePort {
+            name: "".into(),
+            protocol: Protocol::Udp,
+            port: 53,
+            node_port: 0,
+        }],
+        ..ServiceSpec::default()
+    };
+    let slice = |n: u8| EndpointSlice {
+        triggered: None,
+        weight: None,
+        service: ObjectName::new("ns", &format!("s{n}")),
+        address_type: Family::V4,
+        ports: vec![EndpointPort {
+            name: "".into(),
+            protocol: Protocol::Udp,
+            port: 53,
+        }],
+        endpoints: vec![Endpoint {
+            addr: [10, 244, 0, n].into(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node_name: Some("n2".into()),
+            zone: None,
+            for_zones: Vec::new(),
+            for_nodes: Vec::new(),
+        }],
+    };
+    let turn = || Happening::Turn {
+        faults: BTreeMap::new(),
+        unreadable: false,
+    };
+    let put = |n, spec| Happening::Object(Change::Service(n, Some(Box::new(spec))));
+    let history = [
+        put(0, service(0, "192.0.2.1")),
+        put(1, service(1, "192.0.2.1 192.0.2.2")),
+        Happening::Object(Change::Slice(0, Some(Box::new(slice(0))))),
+        Happening::Object(Change::Slice(1, Some(Box::new(slice(1))))),
+        turn(),
+        Happening::Traffic,
+        Happening::Object(Change::Service(0, None)),
+        turn(),
+    ];
+    let agent = live(&history, &mut Objects::default());
+    assert!(!agent.kernel.dataplane.flows.is_empty());
+    check_flows(&agent, &history);
 }
