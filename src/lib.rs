@@ -13,8 +13,10 @@
 //! * `dataplane` how a kernel is made to do it: observe, plan, apply
 //! * `netfilter`, `routing` clients of the kernel that know nothing of Services
 //! * `sync` the loop; `http`, `events`, `telemetry` its windows
+//! * `ask` what a running agent is asked by the other commands on its node
 //! * `inspect` what people look at; `cli`, `commands` the command line
 
+pub mod ask;
 pub mod cli;
 pub mod cluster;
 pub mod commands;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 
 use super::kernel::KernelArgs;
+use crate::ask;
 use crate::model::addr::parse_cidr;
 
 #[derive(Debug, Args)]
@@ -138,6 +139,9 @@ pub struct RuntimeArgs {
     /// Where /metrics answers
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249")]
     pub metrics_address: SocketAddr,
+    /// Where the other commands of this program find the agent; for root alone
+    #[arg(long, value_name = "PATH", default_value = ask::SOCKET)]
+    pub socket: PathBuf,
     /// Form of the log, on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -15,6 +15,8 @@ use tracing::{info, warn};
 
 use super::choice::{Choice, choose};
 use super::settings;
+use crate::ask;
+use crate::ask::server::AskSocket;
 use crate::cli::{DetectLocalMode, RunArgs, ServiceArgs, SourceArgs};
 use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
 use crate::dataplane::iptables::IptablesDataplane;
@@ -208,6 +210,18 @@ where
     let service_health = ServiceHealth::new(pages, node_name, outlets.notices.clone());
     tokio::spawn(service_health.run(changes, shutdown.clone()));
 
+    let (asks, questions) = ask::channel();
+    match AskSocket::open(&args.runtime.socket) {
+        Ok(socket) => {
+            tokio::spawn(socket.serve(asks, shutdown.clone()));
+        }
+        Err(error) => warn!(
+            path = %args.runtime.socket.display(),
+            %error,
+            "cannot listen for the other commands: they will show no names of Services"
+        ),
+    }
+
     // Before the addresses are first read, so that no change falls in between.
     let memory = Memory::default();
     let watch = AddressWatch::open().context("cannot follow the node's addresses")?;
@@ -218,6 +232,7 @@ where
         dataplane,
         engine: Engine::new(config),
         events: receiver,
+        questions,
         board,
         outlets,
         timing,

@@ -14,11 +14,13 @@ pub mod policy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{Family, Moment, NodeNetwork, VipPort};
+use crate::model::{Drift, Family, Moment, NodeNetwork, RealServerKey, VipPort, VirtualServer};
 use crate::resolve::{Change, DesiredState};
+pub use ipvs::ServerKey;
 
 /// Address ranges of the cluster, from objects of the API or from configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,6 +128,20 @@ pub trait Dataplane {
     /// names it. Costs the number of virtual servers that drain.
     fn refresh(&mut self, observed: &mut Self::Observed) -> Result<Self::Scope, Error>;
 
+    /// What a step would change in the dumps that people know.
+    fn drift(step: &Self::Step, observed: &Self::Observed) -> Vec<Drift>;
+
+    /// The mark by which clients on this node are led to `server` at `vip`; `None`: they are not led
+    /// by a mark.
+    fn near_mark(_: &Self::Target, _vip: VipPort, _server: &VirtualServer) -> Option<u32> {
+        None
+    }
+
+    /// Real servers that only finish what they have, each with how long it may go on.
+    fn drains(_: &Self::Target, _: &Self::Observed, _now: Moment) -> Vec<Drain> {
+        Vec::new()
+    }
+
     /// Numbers of objects held. Costs nothing that grows with them.
     fn holdings(observed: &Self::Observed) -> Holdings;
 
@@ -165,6 +181,16 @@ pub fn plan_removal<D: Dataplane>(
     let scope = D::everything(&desired, &target, &observed);
     let steps = D::plan(&desired, &target, &observed, &scope, Moment::default());
     Ok((observed, steps))
+}
+
+/// A real server that finishes what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// By what the kernel finds its virtual server.
+    pub server: ServerKey,
+    pub real_server: RealServerKey,
+    /// Until it goes though it still has connections; `None` while its endpoint is listed.
+    pub left: Option<Duration>,
 }
 
 /// A set of objects to be planned.

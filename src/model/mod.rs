@@ -1,8 +1,10 @@
 //! Values that every layer speaks: addresses, virtual servers, Kubernetes objects in slim form.
 //!
-//! Nothing here does I/O, reads a clock or knows a wire format; the module imports `std` and `ipnet` only.
+//! Nothing here does I/O, reads a clock or knows a wire format; the module imports `std` and `ipnet` only,
+//! and serde's derives where a value is told to other commands.
 
 pub mod addr;
+pub mod drift;
 pub mod health_check;
 pub mod moment;
 pub mod node;
@@ -12,6 +14,7 @@ pub mod service;
 pub mod virtual_server;
 
 pub use addr::{Family, HostPort, ParseAddrError, Protocol, VipPort};
+pub use drift::Drift;
 pub use health_check::{HealthCheck, HealthCheckChange};
 pub use moment::Moment;
 pub use node::{LEAVING_TAINT, Leaving, NodeInfo, NodeNetwork};

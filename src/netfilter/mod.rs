@@ -14,4 +14,4 @@ pub mod parse;
 pub mod render;
 pub mod ruleset;
 
-pub use parse::ObservedRules;
+pub use parse::{Jump, ObservedRules};

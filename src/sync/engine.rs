@@ -124,6 +124,10 @@ impl<D: Dataplane> Engine<D> {
         &self.desired
     }
 
+    pub fn target(&self) -> &D::Target {
+        &self.target
+    }
+
     pub fn observed(&self) -> Option<&D::Observed> {
         self.observed.as_ref()
     }

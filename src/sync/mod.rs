@@ -4,9 +4,11 @@
 //! * `place` pure: where the node stands, and which of its addresses Services answer on
 //! * `pace` pure: when the audit, a retry or a look at draining real servers is due
 //! * `run` the shell: one thread that owns the engine and the kernel's sockets
+//! * `answers` pure: what the other commands are told of it
 //! * `programming` pure: how long changes of endpoints take
 //! * `board` what the loop tells metrics and health; `outlets` what it hands on to tasks
 
+mod answers;
 pub mod board;
 pub mod engine;
 pub mod outlets;

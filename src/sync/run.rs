@@ -15,6 +15,7 @@ use super::engine::{Complaint, Engine};
 use super::outlets::Outlets;
 use super::pace::Pace;
 use super::programming::Programming;
+use crate::ask::{Answer, Ask, Question};
 use crate::cluster::Event;
 use crate::dataplane::{Dataplane, Error, Report, Scope};
 use crate::model::{
@@ -34,6 +35,8 @@ pub struct Loop<D: Dataplane> {
     pub dataplane: D,
     pub engine: Engine<D>,
     pub events: Receiver<Event>,
+    /// What other commands on this node ask.
+    pub questions: Receiver<Question>,
     pub board: Arc<Board>,
     pub outlets: Outlets,
     pub timing: Timing,
@@ -77,6 +80,7 @@ enum Wake {
     Events(Vec<Event>),
     Due,
     Addresses,
+    Question(Question),
     Shutdown,
 }
 
@@ -114,6 +118,10 @@ impl<D: Dataplane> Loop<D> {
                     self.board.node(self.engine.index().node().leaving);
                 }
                 Wake::Addresses => self.memory.moved = true,
+                Wake::Question(question) => {
+                    self.answer(question);
+                    continue;
+                }
                 Wake::Due => {}
             }
             self.board.turned(self.now());
@@ -154,8 +162,28 @@ impl<D: Dataplane> Loop<D> {
                 }
             },
             () = self.memory.addresses.notified() => Wake::Addresses,
+            Some(question) = self.questions.recv() => Wake::Question(question),
             () = until_due => Wake::Due,
         }
+    }
+
+    /// Answers from what is known; only a diff reads the kernel, and changes nothing by it.
+    fn answer(&mut self, Question { ask, reply }: Question) {
+        let missing = self.engine.index().missing();
+        let answer = if !missing.is_empty() {
+            let kinds: Vec<String> = missing.iter().map(|kind| format!("{kind:?}")).collect();
+            Answer::NotNow(format!("it waits to be told {}", kinds.join(", ")))
+        } else {
+            match ask {
+                Ask::Table => Answer::Table(self.engine.table(self.now())),
+                Ask::Diff => match self.dataplane.observe(self.engine.observed()) {
+                    Ok(observed) => Answer::Diff(self.engine.diff(&observed, self.now())),
+                    Err(error) => Answer::NotNow(format!("it could not {}", chain(&error))),
+                },
+            }
+        };
+        // Who asked may have gone.
+        let _ = reply.send(answer);
     }
 
     /// One turn: read what is due, resolve what is dirty, plan, apply. What fails is kept in

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chain::ChainKey;
+use super::drift::drift;
 use super::observed::{Content, Observed};
 use super::plan;
 use super::step::{Phase, Step};
@@ -16,7 +17,7 @@ use crate::dataplane::policy::rules::is_of_iptables;
 use crate::dataplane::policy::sets::SetKind;
 use crate::dataplane::policy::sysctl::{self, FORWARDING};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report, StepError};
-use crate::model::{Family, Moment, NodeNetwork, VipPort};
+use crate::model::{Drift, Family, Moment, NodeNetwork, VipPort};
 use crate::netfilter::conntrack::{self, ConntrackClient};
 use crate::netfilter::exec::{self, Iptables};
 use crate::netfilter::ipset::IpsetClient;
@@ -160,6 +161,10 @@ impl Dataplane for IptablesDataplane {
     /// Connections of endpoints that go end by themselves: nothing is waited for.
     fn refresh(&mut self, _: &mut Observed) -> Result<Scope, Error> {
         Ok(Scope::default())
+    }
+
+    fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
+        drift(step, observed)
     }
 
     fn holdings(observed: &Observed) -> Holdings {

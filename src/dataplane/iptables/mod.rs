@@ -11,10 +11,12 @@
 //! * `rules` the constant rules
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
 //! * `step`, `plan` pure: what to do, in which order
+//! * `drift` pure: what a step changes, in the words of other tools
 //! * `kernel` the shell: observe and apply
 
 pub mod balance;
 pub mod chain;
+mod drift;
 mod kernel;
 pub mod observed;
 pub mod plan;

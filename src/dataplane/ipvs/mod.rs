@@ -13,12 +13,14 @@
 //! * `target` desired objects with their reference counts; `observed` the mirror of the kernel
 //! * `step`, `plan`, `drain`, `ramp` pure: what to do, in which order, when a real server goes, and
 //!   how one comes
+//! * `drift` pure: what a step changes, in the words of other tools
 //! * `sysctl`, `timeouts` pure: settings of the kernel that forwarding needs
 //! * `convert` model ↔ `ipvs_sys`
 //! * `kernel` the shell: observe and apply over sockets
 
 pub mod convert;
 pub mod drain;
+pub mod drift;
 pub mod kernel;
 pub mod key;
 pub mod marks;

@@ -232,6 +232,15 @@ impl Observed {
         entries.copied().collect()
     }
 
+    /// Real servers that drain. Costs the virtual servers that have one.
+    pub fn drains(&self) -> impl Iterator<Item = (ServerKey, RealServerKey, Draining)> {
+        self.draining.iter().flat_map(|key| {
+            let reals = self.virtual_servers.get(key).into_iter();
+            let reals = reals.flat_map(|server| &server.real_servers);
+            reals.filter_map(|(real, state)| Some((*key, *real, state.draining?)))
+        })
+    }
+
     /// Virtual servers with a draining real server.
     pub fn draining(&self) -> &BTreeSet<ServerKey> {
         &self.draining

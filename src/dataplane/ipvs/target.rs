@@ -146,7 +146,8 @@ impl Target {
         self.near.get(key)
     }
 
-    fn near_key(&self, vip: VipPort, server: &VirtualServer) -> Option<ServerKey> {
+    /// By what clients on this node find a tuple's virtual server, if it is another one for them.
+    pub fn near_key(&self, vip: VipPort, server: &VirtualServer) -> Option<ServerKey> {
         let mark = server
             .near
             .as_ref()

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use ipvs_sys::Service;
 
+use super::drift::drift;
 use super::kernel::apply::{Outcome, Subsystem, apply_by};
 use super::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
 use super::share::Share;
@@ -14,7 +15,7 @@ use super::signature::is_signed;
 use super::{IpvsDataplane, Observed, Scope, ServerKey, Settings, Step, Target, convert, sysctl};
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
-use crate::model::{Family, HostPort, Moment, NodeNetwork, Protocol, Thresholds, VipPort};
+use crate::model::{Drift, Family, HostPort, Moment, NodeNetwork, Protocol, Thresholds, VipPort};
 use crate::netfilter::ObservedRules;
 use crate::resolve::{Change, DesiredState};
 
@@ -454,6 +455,10 @@ impl Dataplane for Kernel {
             servers: waiting.copied().collect(),
             ..Scope::default()
         })
+    }
+
+    fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
+        drift(step, observed)
     }
 
     fn holdings(observed: &Observed) -> Holdings {

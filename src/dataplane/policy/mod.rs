@@ -6,11 +6,13 @@
 //! * `flows` which conntrack entries lead astray
 //! * `affinity`, `digest` sets of clients, and the short names of what has long ones
 //! * `rules` the constant rules that ask them
+//! * `drift` what a step changes, in the words of other tools
 //! * `sysctl` settings of the kernel that forwarding needs
 //! * `kernel` the shell: sets read and changed
 
 pub mod affinity;
 pub mod digest;
+pub mod drift;
 pub mod flows;
 pub mod kernel;
 pub mod members;

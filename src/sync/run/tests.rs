@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::cluster::{Kind, SourceBoard};
 use crate::dataplane::{ClusterNetwork, Counters, Holdings};
-use crate::model::{NodeNetwork, Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
+use crate::model::{Drift, NodeNetwork, Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
 use crate::resolve::{Change, DesiredState, Policy};
 use crate::sync::engine::EngineConfig;
 use crate::sync::place::PlaceConfig;
@@ -107,6 +107,10 @@ impl Dataplane for Tuples {
         Ok(Touched::default())
     }
 
+    fn drift(_: &Add, _: &BTreeSet<VipPort>) -> Vec<Drift> {
+        Vec::new()
+    }
+
     fn holdings(observed: &BTreeSet<VipPort>) -> Holdings {
         Holdings {
             virtual_servers: observed.len(),
@@ -185,6 +189,7 @@ impl Bench {
             },
             engine,
             events,
+            questions: crate::ask::channel().1,
             board: Arc::new(Board::new(SourceBoard::default())),
             outlets: Outlets::default(),
             timing: Timing {

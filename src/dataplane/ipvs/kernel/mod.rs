@@ -8,9 +8,10 @@ mod observe;
 
 use ipvs_sys::Client;
 
+use super::drift::drift;
 use super::{Observed, Scope, ServerKey, Settings, Step, Target, plan};
-use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
-use crate::model::{Moment, NodeNetwork, VipPort};
+use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Drain, Error, Holdings, Report};
+use crate::model::{Drift, Moment, NodeNetwork, VipPort, VirtualServer};
 use crate::netfilter::conntrack::ConntrackClient;
 use crate::netfilter::exec::Iptables;
 use crate::netfilter::ipset::IpsetClient;
@@ -123,6 +124,33 @@ impl Dataplane for IpvsDataplane {
         self.routes
             .node_network()
             .map_err(|e| Error::new("read the addresses of this node's interfaces", e))
+    }
+
+    fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
+        drift(step, observed)
+    }
+
+    fn near_mark(target: &Target, vip: VipPort, server: &VirtualServer) -> Option<u32> {
+        match target.near_key(vip, server)? {
+            ServerKey::Mark { mark, .. } => Some(mark),
+            ServerKey::Tuple(_) => None,
+        }
+    }
+
+    fn drains(target: &Target, observed: &Observed, now: Moment) -> Vec<Drain> {
+        let timeout = target
+            .base
+            .as_ref()
+            .map_or_else(Default::default, |base| base.settings.drain_timeout);
+        let left = |since: Moment| timeout.saturating_sub(now.since(since));
+        observed
+            .drains()
+            .map(|(server, real_server, draining)| Drain {
+                server,
+                real_server,
+                left: draining.gone_since.map(left),
+            })
+            .collect()
     }
 
     fn holdings(observed: &Observed) -> Holdings {

@@ -72,6 +72,7 @@ impl Agent {
                 dataplane: kernel,
                 engine: Engine::new(config),
                 events,
+                questions: crate::ask::channel().1,
                 board: Arc::new(Board::new(SourceBoard::default())),
                 outlets: Outlets {
                     health_checks: Some(health_sender),

@@ -1,0 +1,118 @@
+//! The agent's side: HTTP over a Unix socket that only root may open.
+//!
+//! An operator may ask it by hand: `curl --unix-socket /run/ipvs-agent/agent.sock http://agent/v1/table`.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Answer, Ask, Question};
+
+/// A socket that is listened on; its file goes with it.
+#[derive(Debug)]
+pub struct AskSocket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that is gone already is what is wanted.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl AskSocket {
+    /// Listens at `path`, in place of an agent that ended without removing it. Its folder is made if it
+    /// is not there, for root alone.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o700).create(folder)?;
+        }
+        if UnixStream::connect(path).is_ok() {
+            let text = "another agent answers there";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        let file = SocketFile(path.to_owned());
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        Ok(Self { listener, file })
+    }
+
+    /// Answers until shut down.
+    pub async fn serve(
+        self,
+        questions: mpsc::Sender<Question>,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let Self { listener, file } = self;
+        let served = axum::serve(listener, router(questions))
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await;
+        drop(file);
+        served
+    }
+}
+
+fn router(questions: mpsc::Sender<Question>) -> Router {
+    Router::new()
+        .route("/v1/table", get(table))
+        .route("/v1/diff", get(diff))
+        .with_state(questions)
+}
+
+type Questions = State<mpsc::Sender<Question>>;
+
+async fn table(State(questions): Questions) -> Response {
+    respond(&questions, Ask::Table).await
+}
+
+async fn diff(State(questions): Questions) -> Response {
+    respond(&questions, Ask::Diff).await
+}
+
+/// Hands a question on and waits for the loop to have time for it.
+async fn respond(questions: &mpsc::Sender<Question>, ask: Ask) -> Response {
+    let (reply, answered) = oneshot::channel();
+    let question = Question { ask, reply };
+    if questions.try_send(question).is_err() {
+        return not_now("others are asking already; ask again".to_owned());
+    }
+    match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(Ok(Answer::Table(table))) => Json(table).into_response(),
+        Ok(Ok(Answer::Diff(diff))) => Json(diff).into_response(),
+        Ok(Ok(Answer::NotNow(why))) => not_now(why),
+        Ok(Err(_)) => not_now("the agent ends".to_owned()),
+        Err(_) => not_now(format!(
+            "the agent has been at work for {} s; see its log",
+            PATIENCE.as_secs()
+        )),
+    }
+}
+
+fn not_now(why: String) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+}
+
+/// Longer than a first pass over a large cluster.
+const PATIENCE: Duration = Duration::from_secs(30);
