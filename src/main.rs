@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => commands::run::run(*args).map(|()| ExitCode::SUCCESS),
         Command::List => commands::list::run().map(|()| ExitCode::SUCCESS),
+        Command::Diff(args) => commands::diff::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -1,13 +1,18 @@
 //! The command line: a file for the flags of each command.
 
+mod diff;
 mod kernel;
+mod output;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use diff::DiffArgs;
 pub use kernel::KernelArgs;
+pub use output::Output;
 pub use run::{
-    DataplaneArg, DetectLocalMode, LogFormat, RunArgs, RuntimeArgs, ServiceArgs, SourceArgs,
+    AgentArgs, DataplaneArg, DetectLocalMode, LogFormat, RunArgs, RuntimeArgs, ServiceArgs,
+    SourceArgs,
 };
 
 /// The service proxy of a Kubernetes node, on the kernel's IPVS.
@@ -31,6 +36,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Prints the kernel's virtual servers as `ipvsadm -Ln` does
     List,
+    /// Compares what should be with what the kernel has; before an installation too
+    Diff(Box<DiffArgs>),
     /// Removes all that the agent made on this node, and nothing else
     Cleanup(CleanupArgs),
 }

@@ -15,16 +15,28 @@ use crate::model::addr::parse_cidr;
 #[command(after_help = RUN_EXAMPLES, args_override_self = true)]
 pub struct RunArgs {
     #[command(flatten)]
+    pub agent: AgentArgs,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+}
+
+/// What decides how Services are served; the same for all commands that ask what would be.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]
     pub services: ServiceArgs,
     #[command(flatten)]
     pub kernel: KernelArgs,
-    #[command(flatten)]
-    pub runtime: RuntimeArgs,
 }
 
 impl SourceArgs {
+    /// Whether a source is named on the command line. KUBECONFIG in a shell's environment is none.
+    pub fn is_named(&self) -> bool {
+        self.manifests.is_some() || self.kubeconfig.is_some() || !self.apiserver.is_empty()
+    }
+
     /// What was given, or what the environment names. Not clap's to read: a KUBECONFIG that stands
     /// in an administrator's shell is no conflict with `--manifests`.
     pub fn kubeconfig(&self) -> Option<PathBuf> {

@@ -15,8 +15,8 @@ use crate::resolve::KERNEL_SCHEDULERS;
 
 /// What was chosen, and what a person should know of it.
 pub struct Choice {
-    /// The way to IPVS; without it iptables balances.
-    pub ipvs: Option<Client>,
+    /// Whether IPVS balances, or iptables.
+    pub serves_by_ipvs: bool,
     /// For metrics: `configured`, `available` or `no-ip-vs`.
     pub reason: &'static str,
     pub scheduler: Scheduler,
@@ -28,16 +28,16 @@ pub struct Choice {
 impl Choice {
     /// `ipvs` or `iptables`.
     pub fn name(&self) -> &'static str {
-        match self.ipvs {
-            Some(_) => "ipvs",
-            None => "iptables",
+        match self.serves_by_ipvs {
+            true => "ipvs",
+            false => "iptables",
         }
     }
 
     /// Schedulers that are only come near to, with what is done instead.
     pub fn approximated(&self) -> BTreeMap<&'static str, &'static str> {
         let all = KERNEL_SCHEDULERS.into_iter();
-        let unkept = all.filter(|name| self.ipvs.is_none() && !is_kept(name));
+        let unkept = all.filter(|name| !self.serves_by_ipvs && !is_kept(name));
         unkept
             .map(|name| {
                 (
@@ -49,53 +49,57 @@ impl Choice {
     }
 }
 
-/// Asks the kernel for what is wanted.
-pub fn choose(wanted: DataplaneArg, scheduler: &str) -> anyhow::Result<Choice> {
+/// Asks the kernel for IPVS, where it is wanted. None: iptables serves.
+pub fn open(wanted: DataplaneArg) -> anyhow::Result<Option<Client>> {
+    if wanted == DataplaneArg::Iptables {
+        return Ok(None);
+    }
+    match Client::open() {
+        Ok(client) => Ok(Some(client)),
+        Err(error) if error.is_no_module() && wanted == DataplaneArg::Auto => Ok(None),
+        Err(error) => Err(explain_ipvs(error)).context("--dataplane iptables serves without it"),
+    }
+}
+
+/// What serves on a kernel that has IPVS or has not.
+pub fn choose(wanted: DataplaneArg, scheduler: &str, has_ipvs: bool) -> anyhow::Result<Choice> {
     if !KERNEL_SCHEDULERS.contains(&scheduler) {
         bail!(
             "--scheduler {scheduler:?}: allowed are {}",
             KERNEL_SCHEDULERS.join(" ")
         );
     }
-    let iptables = |reason, problems| Choice {
-        ipvs: None,
-        reason,
-        scheduler: Scheduler::named(scheduler),
-        schedulers: BTreeSet::new(),
-        problems,
+    let mut choice = match (wanted, has_ipvs) {
+        (DataplaneArg::Iptables, _) | (_, false) => Choice {
+            serves_by_ipvs: false,
+            reason: "configured",
+            scheduler: Scheduler::named(scheduler),
+            schedulers: BTreeSet::new(),
+            problems: unkept(scheduler),
+        },
+        (_, true) => on_ipvs(scheduler),
     };
-    if wanted == DataplaneArg::Iptables {
-        return Ok(iptables("configured", unkept(scheduler)));
+    if wanted == DataplaneArg::Auto {
+        choice.reason = if has_ipvs { "available" } else { "no-ip-vs" };
     }
-    match Client::open() {
-        Ok(client) => Ok(Choice {
-            reason: match wanted {
-                DataplaneArg::Auto => "available",
-                _ => "configured",
-            },
-            ..on_ipvs(client, scheduler)
-        }),
-        Err(error) if error.is_no_module() && wanted == DataplaneArg::Auto => {
-            let text = "this kernel has no ip_vs, so Services are served by iptables: load the module \
-                        (`modprobe ip_vs`) or install the kernel's modules, and restart the agent";
-            let mut problems = vec![problem(text.to_owned())];
-            problems.extend(unkept(scheduler));
-            Ok(iptables("no-ip-vs", problems))
-        }
-        Err(error) => Err(explain_ipvs(error)).context("--dataplane iptables serves without it"),
+    if wanted == DataplaneArg::Auto && !has_ipvs {
+        let text = "this kernel has no ip_vs, so Services are served by iptables: load the module \
+                    (`modprobe ip_vs`) or install the kernel's modules, and restart the agent";
+        choice.problems.insert(0, problem(text.to_owned()));
     }
+    Ok(choice)
 }
 
 /// A scheduler alone that the kernel lacks is no reason to leave IPVS.
-fn on_ipvs(client: Client, scheduler: &str) -> Choice {
+fn on_ipvs(scheduler: &str) -> Choice {
     let schedulers = modules::schedulers(
         &fs::read_to_string("/proc/modules").unwrap_or_default(),
         &modules::installed(),
     );
     let (scheduler, problem) = available(scheduler, &schedulers);
     Choice {
-        ipvs: Some(client),
-        reason: "available",
+        serves_by_ipvs: true,
+        reason: "configured",
         scheduler,
         schedulers,
         problems: problem.into_iter().collect(),
@@ -156,13 +160,9 @@ mod tests {
 
     #[test]
     fn without_ipvs_the_schedulers_that_count_connections_are_told_of() {
-        let choice = Choice {
-            ipvs: None,
-            reason: "no-ip-vs",
-            scheduler: Scheduler::named("rr"),
-            schedulers: BTreeSet::new(),
-            problems: Vec::new(),
-        };
+        let choice = choose(DataplaneArg::Auto, "rr", false).unwrap();
+        assert_eq!((choice.name(), choice.reason), ("iptables", "no-ip-vs"));
+        assert!(choice.problems[0].text.contains("modprobe ip_vs"));
         let names: Vec<&str> = choice.approximated().into_keys().collect();
         assert_eq!(
             names,

@@ -2,8 +2,13 @@
 
 mod choice;
 pub mod cleanup;
+mod config;
+pub mod diff;
 pub mod list;
+mod offline;
 pub mod run;
+
+use std::io::{IsTerminal, Write};
 
 use anyhow::bail;
 
@@ -22,6 +27,20 @@ fn explain_ipvs(error: ipvs_sys::Error) -> anyhow::Error {
         "cannot use the kernel's IPVS"
     };
     anyhow::Error::new(error).context(advice)
+}
+
+/// Writes to standard output. Who reads may stop reading: `ipvs-agent diff | head` is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Whether colours are welcome on standard output (<https://no-color.org>).
+fn colours() -> bool {
+    let unwelcome = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !unwelcome
 }
 
 /// The dataplane's settings by the objects it uses in the kernel, if the flags go together.

@@ -1,39 +1,32 @@
 //! `ipvs-agent run`: starts the parts and keeps them until a signal.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use ipvs_sys::Client;
-use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::choice::{Choice, choose};
-use super::settings;
+use super::choice::{self, Choice, choose};
+use super::config::{api_access, engine_config, positive};
 use crate::ask;
 use crate::ask::server::AskSocket;
-use crate::cli::{DetectLocalMode, RunArgs, ServiceArgs, SourceArgs};
-use crate::cluster::{ApiAccess, Event, SourceBoard, manifests, watch};
+use crate::cli::RunArgs;
+use crate::cluster::{Event, SourceBoard, manifests, watch};
 use crate::dataplane::iptables::IptablesDataplane;
-use crate::dataplane::ipvs::settings::{TcpTimeout, TimeoutSettings};
 use crate::dataplane::ipvs::{IpvsDataplane, Settings};
-use crate::dataplane::policy::PolicySettings;
-use crate::dataplane::policy::settings::DetectLocal;
 use crate::dataplane::{self, Dataplane, remove_all};
 use crate::events;
 use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
 use crate::model::{Moment, Notice, Problem};
 use crate::netfilter::exec::Iptables;
-use crate::resolve::{NodePortAddresses, Policy};
 use crate::routing::AddressWatch;
 use crate::sync::engine::EngineConfig;
-use crate::sync::place::PlaceConfig;
 use crate::sync::{Board, Engine, Loop, Memory, Outlets, Retire, Timing};
 use crate::telemetry;
 
@@ -43,17 +36,19 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
         .with_context(|| format!("--log {:?} is not a filter", args.runtime.log))?;
     let timing = Timing {
         audit_interval: positive("--audit-interval", args.runtime.audit_interval)?,
-        seed: seed(&args.source.node_name),
+        seed: seed(&args.agent.source.node_name),
     };
-    let mut choice = choose(args.services.dataplane, &args.services.scheduler)?;
-    let config = engine_config(&args, &choice)?;
+    let services = &args.agent.services;
+    let client = choice::open(services.dataplane)?;
+    let choice = choose(services.dataplane, &services.scheduler, client.is_some())?;
+    let config = engine_config(&args.agent, &choice)?;
     // Two, so that health and metrics answer while a large list is decoded.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let told = Told::of(&choice);
-    match choice.ipvs.take() {
+    match client {
         Some(mut client) => {
             let (major, minor, patch) = client.info()?.version;
             let version = format!("{major}.{minor}.{patch}");
@@ -94,7 +89,7 @@ impl Told {
 fn log_start(args: &RunArgs, config: &EngineConfig<Settings>, ipvs: &str, iptables: &str) {
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        node = args.source.node_name,
+        node = args.agent.source.node_name,
         kernel = %rustix::system::uname().release().to_string_lossy(),
         ipvs,
         schedulers = config.policy.schedulers.iter().cloned().collect::<Vec<_>>().join(","),
@@ -174,10 +169,10 @@ where
     tokio::spawn(serve_metrics(metrics, pages.clone(), shutdown.clone()));
 
     let (deliver, receiver) = mpsc::channel::<Event>(EVENT_QUEUE);
-    let node_name = args.source.node_name.clone();
+    let node_name = args.agent.source.node_name.clone();
     let mut outlets = Outlets::default();
-    let access = api_access(&args.source);
-    match args.source.manifests {
+    let access = api_access(&args.agent.source);
+    match args.agent.source.manifests {
         Some(directory) => {
             tokio::spawn(manifests::run(
                 directory,
@@ -256,118 +251,11 @@ where
     thread.await.context("the kernel thread failed")
 }
 
-fn engine_config(args: &RunArgs, choice: &Choice) -> anyhow::Result<EngineConfig<Settings>> {
-    let services = &args.services;
-    if let Some(whole) = services
-        .cluster_cidr
-        .iter()
-        .find(|net| net.prefix_len() == 0)
-    {
-        bail!("--cluster-cidr {whole}: pods cannot have every address there is; give their ranges");
-    }
-    let drain_timeout = positive("--drain-timeout", services.drain_timeout)?;
-    Ok(EngineConfig {
-        node_name: args.source.node_name.clone(),
-        policy: Policy {
-            scheduler: choice.scheduler.clone(),
-            schedulers: choice.schedulers.clone(),
-            refused_schedulers: BTreeSet::new(),
-            approximated: choice.approximated(),
-            tunable: choice.ipvs.is_some(),
-            external_ip_cidrs: services.external_ip_cidr.clone(),
-        },
-        settings: Settings {
-            policy: PolicySettings {
-                masquerade_mark: args.kernel.masquerade_mark,
-                detect_local: detect_local(services),
-                masquerade_all: services.masquerade_all,
-            },
-            drain_timeout,
-            timeouts: timeouts(services)?,
-            ..settings(&args.kernel)?
-        },
-        service_cidrs: truncated(&services.service_cidr),
-        pod_cidrs: match services.detect_local_mode {
-            // The Node says them.
-            DetectLocalMode::NodeCidr => BTreeSet::new(),
-            _ => truncated(&services.cluster_cidr),
-        },
-        place: place_config(args)?,
-    })
-}
-
-fn timeouts(services: &ServiceArgs) -> anyhow::Result<TimeoutSettings> {
-    let tcp = services.ipvs_tcp_timeout;
-    let tcp = tcp.map(|wanted| seconds("--ipvs-tcp-timeout", wanted));
-    Ok(TimeoutSettings {
-        tcp: match tcp.transpose()? {
-            None => TcpTimeout::AsConntrack,
-            Some(None) => TcpTimeout::Keep,
-            Some(Some(seconds)) => TcpTimeout::Seconds(seconds),
-        },
-        tcp_fin: seconds("--ipvs-tcpfin-timeout", services.ipvs_tcpfin_timeout)?,
-        udp: seconds("--ipvs-udp-timeout", services.ipvs_udp_timeout)?,
-    })
-}
-
-/// Whole seconds up to a day; none for 0.
-fn seconds(flag: &str, wanted: SignedDuration) -> anyhow::Result<Option<u32>> {
-    let seconds = u32::try_from(wanted.as_secs()).ok();
-    match seconds.filter(|seconds| *seconds <= 86_400 && wanted.subsec_nanos() == 0) {
-        Some(0) => Ok(None),
-        Some(seconds) => Ok(Some(seconds)),
-        None => bail!("{flag} {wanted:#}: it takes whole seconds up to 24h, or 0s"),
-    }
-}
-
-fn detect_local(services: &ServiceArgs) -> DetectLocal {
-    let interface = match services.detect_local_mode {
-        DetectLocalMode::ClusterCidr | DetectLocalMode::NodeCidr => None,
-        DetectLocalMode::BridgeInterface => services.pod_bridge_interface.clone(),
-        DetectLocalMode::InterfaceNamePrefix => services
-            .pod_interface_name_prefix
-            .as_ref()
-            .map(|prefix| format!("{prefix}+")),
-    };
-    interface.map_or(DetectLocal::Sources, DetectLocal::Interface)
-}
-
-fn place_config(args: &RunArgs) -> anyhow::Result<PlaceConfig> {
-    let items = &args.services.node_port_addresses;
-    Ok(PlaceConfig {
-        node_port_addresses: NodePortAddresses::parse(items).context("--node-port-addresses")?,
-        api_servers: match args.source.manifests {
-            Some(_) => BTreeSet::new(),
-            None => api_access(&args.source).server_addresses(),
-        },
-    })
-}
-
-fn api_access(source: &SourceArgs) -> ApiAccess {
-    ApiAccess {
-        kubeconfig: source.kubeconfig(),
-        context: source.context.clone(),
-        servers: source.apiserver.clone(),
-        ca_file: source.apiserver_ca.clone(),
-        token_file: source.token_file.clone(),
-    }
-}
-
-/// `10.96.0.1/16` means `10.96.0.0/16`.
-fn truncated(nets: &[ipnet::IpNet]) -> BTreeSet<ipnet::IpNet> {
-    nets.iter().map(ipnet::IpNet::trunc).collect()
-}
-
-fn positive(flag: &str, duration: SignedDuration) -> anyhow::Result<Duration> {
-    let duration = Duration::try_from(duration).ok().filter(|d| !d.is_zero());
-    duration.ok_or_else(|| anyhow!("{flag} must be more than 0"))
-}
-
 fn source_name(args: &RunArgs) -> String {
-    match &args.source.manifests {
+    match &args.agent.source.manifests {
         Some(directory) => format!("manifests in {}", directory.display()),
-        None if !args.source.apiserver.is_empty() => args.source.apiserver.join(","),
-        None => match args.source.kubeconfig() {
+        None if !args.agent.source.apiserver.is_empty() => args.agent.source.apiserver.join(","),
+        None => match args.agent.source.kubeconfig() {
             Some(file) => format!("kubeconfig {}", file.display()),
             None => "in-cluster".to_owned(),
         },

@@ -24,6 +24,15 @@ pub fn schedulers(loaded: &str, installed: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Whether IPVS is among installed modules.
+pub fn has_ipvs(installed: &str) -> bool {
+    let mut files = installed.lines().filter_map(|line| line.split(':').next());
+    files.any(|path| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.split(".ko").next() == Some("ip_vs")
+    })
+}
+
 /// The lists of modules that this kernel can load or has built in.
 pub fn installed() -> String {
     let release = rustix::system::uname()
@@ -52,5 +61,6 @@ mod tests {
             ["mh", "rr", "wlc"]
         );
         assert!(schedulers(loaded, "").is_empty());
+        assert!(has_ipvs(installed) && !has_ipvs("kernel/x/ip_vs_mh.ko: kernel/y/z.ko\n"));
     }
 }

@@ -37,8 +37,6 @@ pub enum Kind {
     Route,
     /// `sysctl`.
     Sysctl,
-    /// `conntrack -D`: entries to be forgotten.
-    Flow,
 }
 
 impl Drift {

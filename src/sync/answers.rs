@@ -53,7 +53,17 @@ impl<D: Dataplane> Engine<D> {
     /// What a kernel that was read just now lacks, or has too much of; not what waits for time to pass.
     pub fn diff(&self, observed: &D::Observed, now: Moment) -> Diff {
         let scope = D::settled(self.desired(), self.target(), observed);
-        let steps = D::plan(self.desired(), self.target(), observed, &scope, now);
+        self.diff_within(&scope, observed, now)
+    }
+
+    /// The same of one that nobody has programmed yet, or somebody who told nothing.
+    pub fn diff_anew(&self, observed: &D::Observed) -> Diff {
+        let scope = D::everything(self.desired(), self.target(), observed);
+        self.diff_within(&scope, observed, Moment::default())
+    }
+
+    fn diff_within(&self, scope: &D::Scope, observed: &D::Observed, now: Moment) -> Diff {
+        let steps = D::plan(self.desired(), self.target(), observed, scope, now);
         let drift = steps.iter().flat_map(|step| D::drift(step, observed));
         Diff {
             drift: drift.collect(),

@@ -38,6 +38,7 @@ impl Agent {
             .args(["--cluster-cidr", "10.244.0.0/16,fd00:244::/32"])
             .args(["--external-ip-cidr", "192.168.61.0/24,fd00:61::/64"])
             .args(["--drain-timeout", "10s"])
+            .args(["--socket", &socket_of(node)])
             .args(program.dataplane.arguments())
             .args(args)
             .stdin(Stdio::null())
@@ -107,6 +108,11 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// Where a node's agent is asked: the nodes share a file system.
+pub fn socket_of(node: &str) -> String {
+    format!("/run/ipvs-agent-{node}/agent.sock")
 }
 
 /// All that the agents of a node have logged.

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::dataplane::Dataplane;
 
 use super::{
-    Lab, changes, choice, cleanup, events, foreign, health_check, history, icmp, iptables,
+    Lab, changes, choice, cleanup, diff, events, foreign, health_check, history, icmp, iptables,
     lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator, policies, reach,
     regressions, repair, scale, services, tuning,
 };
@@ -481,6 +481,11 @@ pub const ALL: &[Scenario] = &[
         "fragments",
         "datagrams in pieces through a VIP",
         icmp::fragments,
+    ),
+    story(
+        "diff",
+        "what an agent would change, and what somebody has changed",
+        diff::diff,
     ),
     story(
         "cleanup",

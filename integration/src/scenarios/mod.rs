@@ -5,6 +5,7 @@ mod changes;
 mod choice;
 mod cleanup;
 pub mod demo;
+mod diff;
 mod events;
 mod expect;
 mod foreign;

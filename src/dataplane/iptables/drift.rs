@@ -27,9 +27,8 @@ pub fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
             let line = format!("{} -t nat -N {key}", shared::tool(key.family));
             vec![Drift::goes(Kind::Rule, line)]
         }
-        Step::ForgetFlows { .. } | Step::EndFlows { .. } => {
-            vec![Drift::goes(Kind::Flow, step.to_string())]
-        }
+        // Clients' connections are no state of the agent's.
+        Step::ForgetFlows { .. } | Step::EndFlows { .. } => Vec::new(),
         Step::CreateSet(_) | Step::DestroySet(_) | Step::AddMember(_) | Step::DelMember(_) => {
             step.set_act().map(shared::set).into_iter().collect()
         }

@@ -1,13 +1,16 @@
 //! What a step changes, as lines that a dump of the kernel would lose or gain. Pure.
 
+use ipnet::IpNet;
+
 use super::convert;
 use super::key::ServerKey;
 use super::observed::{Observed, ObservedRealServer};
 use super::share::Share;
 use super::step::Step;
 use crate::dataplane::policy::drift as shared;
-use crate::model::RealServerKey;
 use crate::model::drift::{Drift, Kind};
+use crate::model::{Family, RealServerKey};
+use crate::routing::PolicyRule;
 
 /// The lines that a step changes.
 pub fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
@@ -50,24 +53,19 @@ pub fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
             shared::rules(*family, observed.base.rules.get(family), after)
         }
         Step::AddPolicyRule { family, rule } => {
-            vec![Drift::comes(
-                Kind::Route,
-                format!("{} {rule}", ip(*family, "rule")),
-            )]
+            vec![Drift::comes(Kind::Route, rule_line(*family, rule))]
         }
         Step::DelPolicyRule { family, rule } => {
-            vec![Drift::goes(
-                Kind::Route,
-                format!("{} {rule}", ip(*family, "rule")),
-            )]
+            vec![Drift::goes(Kind::Route, rule_line(*family, rule))]
         }
         Step::DelStrayRoute { table, net } => {
-            let line = format!("local {net} dev lo table {table}");
+            let line = format!("{} table {table}", route_line(*net));
             vec![Drift::goes(Kind::Route, line)]
         }
-        Step::AddRoute(net) => vec![Drift::comes(Kind::Route, format!("local {net} dev lo"))],
-        Step::DelRoute(net) => vec![Drift::goes(Kind::Route, format!("local {net} dev lo"))],
-        Step::ForgetFlows { .. } => vec![Drift::goes(Kind::Flow, step.to_string())],
+        Step::AddRoute(net) => vec![Drift::comes(Kind::Route, route_line(*net))],
+        Step::DelRoute(net) => vec![Drift::goes(Kind::Route, route_line(*net))],
+        // Clients' connections are no state of the agent's.
+        Step::ForgetFlows { .. } => Vec::new(),
         Step::CreateSet { .. }
         | Step::DestroySet { .. }
         | Step::AddMember(_)
@@ -75,10 +73,26 @@ pub fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
     }
 }
 
-fn ip(family: crate::model::Family, object: &str) -> String {
+/// As `ip rule` has it.
+fn rule_line(family: Family, rule: &PolicyRule) -> String {
+    let PolicyRule {
+        mark,
+        table,
+        priority,
+    } = rule;
+    let tool = ip(family);
+    format!("{tool} rule {priority}: from all fwmark {mark:#x}/{mark:#x} lookup {table}")
+}
+
+/// As `ip route` has it.
+fn route_line(net: IpNet) -> String {
+    format!("{} route local {net} dev lo", ip(Family::of(net.addr())))
+}
+
+fn ip(family: Family) -> &'static str {
     match family {
-        crate::model::Family::V4 => object.to_owned(),
-        crate::model::Family::V6 => format!("-6 {object}"),
+        Family::V4 => "ip",
+        Family::V6 => "ip -6",
     }
 }
 

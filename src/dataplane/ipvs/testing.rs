@@ -14,8 +14,10 @@ use super::share::Share;
 use super::signature::is_signed;
 use super::{IpvsDataplane, Observed, Scope, ServerKey, Settings, Step, Target, convert, sysctl};
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
-use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report};
-use crate::model::{Drift, Family, HostPort, Moment, NodeNetwork, Protocol, Thresholds, VipPort};
+use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Drain, Error, Holdings, Report};
+use crate::model::{
+    Drift, Family, HostPort, Moment, NodeNetwork, Protocol, Thresholds, VipPort, VirtualServer,
+};
 use crate::netfilter::ObservedRules;
 use crate::resolve::{Change, DesiredState};
 
@@ -455,6 +457,14 @@ impl Dataplane for Kernel {
             servers: waiting.copied().collect(),
             ..Scope::default()
         })
+    }
+
+    fn near_mark(target: &Target, vip: VipPort, server: &VirtualServer) -> Option<u32> {
+        IpvsDataplane::near_mark(target, vip, server)
+    }
+
+    fn drains(target: &Target, observed: &Observed, now: Moment) -> Vec<Drain> {
+        IpvsDataplane::drains(target, observed, now)
     }
 
     fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {

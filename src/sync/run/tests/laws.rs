@@ -3,6 +3,7 @@
 //!
 //! Everything but the kernel is the agent's own: index, resolve, plan, mirror, the loop's turns.
 
+mod answers;
 mod history;
 
 use std::collections::BTreeMap;
@@ -339,12 +340,11 @@ proptest! {
     }
 }
 
-/// A tuple that another Service wins, which has a mark and a virtual server by it already.
-#[test]
-fn flows_by_a_mark_are_forgotten_when_the_tuple_gets_another_mark() {
-    let service = |created_seconds, external: &str| ServiceSpec {
-        created_seconds,
-        cluster_ips: vec![format!("10.96.0.{}", created_seconds + 1).parse().unwrap()],
+/// A Service with one UDP port under `externalTrafficPolicy: Local`.
+fn local_udp(number: u8, external: &str) -> Happening {
+    let spec = ServiceSpec {
+        created_seconds: number.into(),
+        cluster_ips: vec![[10, 96, 0, number + 1].into()],
         external_ips: external.split(' ').map(|ip| ip.parse().unwrap()).collect(),
         external_traffic_policy: TrafficPolicy::Local,
         ports: vec![ServicePort {
@@ -355,41 +355,55 @@ fn flows_by_a_mark_are_forgotten_when_the_tuple_gets_another_mark() {
         }],
         ..ServiceSpec::default()
     };
-    let slice = |n: u8| EndpointSlice {
+    Happening::Object(Change::Service(number.into(), Some(Box::new(spec))))
+}
+
+/// Its slice, with endpoints each on a node.
+fn udp_slice(number: u8, endpoints: &[(&str, &str)]) -> Happening {
+    let endpoint = |(addr, node): &(&str, &str)| Endpoint {
+        addr: addr.parse().unwrap(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node_name: Some((*node).into()),
+        zone: Some("z1".into()),
+        for_zones: Vec::new(),
+        for_nodes: Vec::new(),
+    };
+    let slice = EndpointSlice {
         triggered: None,
         weight: None,
-        service: ObjectName::new("ns", &format!("s{n}")),
+        service: ObjectName::new("ns", &format!("s{number}")),
         address_type: Family::V4,
         ports: vec![EndpointPort {
             name: "".into(),
             protocol: Protocol::Udp,
             port: 53,
         }],
-        endpoints: vec![Endpoint {
-            addr: [10, 244, 0, n].into(),
-            ready: true,
-            serving: true,
-            terminating: false,
-            node_name: Some("n2".into()),
-            zone: None,
-            for_zones: Vec::new(),
-            for_nodes: Vec::new(),
-        }],
+        endpoints: endpoints.iter().map(endpoint).collect(),
     };
-    let turn = || Happening::Turn {
+    Happening::Object(Change::Slice(number.into(), Some(Box::new(slice))))
+}
+
+fn undisturbed_turn() -> Happening {
+    Happening::Turn {
         faults: BTreeMap::new(),
         unreadable: false,
-    };
-    let put = |n, spec| Happening::Object(Change::Service(n, Some(Box::new(spec))));
+    }
+}
+
+/// A tuple that another Service wins, which has a mark and a virtual server by it already.
+#[test]
+fn flows_by_a_mark_are_forgotten_when_the_tuple_gets_another_mark() {
     let history = [
-        put(0, service(0, "192.0.2.1")),
-        put(1, service(1, "192.0.2.1 192.0.2.2")),
-        Happening::Object(Change::Slice(0, Some(Box::new(slice(0))))),
-        Happening::Object(Change::Slice(1, Some(Box::new(slice(1))))),
-        turn(),
+        local_udp(0, "192.0.2.1"),
+        local_udp(1, "192.0.2.1 192.0.2.2"),
+        udp_slice(0, &[("10.244.0.1", "n2")]),
+        udp_slice(1, &[("10.244.0.2", "n2")]),
+        undisturbed_turn(),
         Happening::Traffic,
         Happening::Object(Change::Service(0, None)),
-        turn(),
+        undisturbed_turn(),
     ];
     let agent = live(&history, &mut Objects::default());
     assert!(!agent.kernel.dataplane.flows.is_empty());
