@@ -12,6 +12,10 @@ fn main() -> ExitCode {
         Command::List => commands::list::run().map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Completions(args) => {
+            commands::manual::completions(&args).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Man(args) => commands::manual::man(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("ipvs-agent: {error:#}");

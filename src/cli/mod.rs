@@ -2,6 +2,7 @@
 
 mod diff;
 mod kernel;
+mod manual;
 mod output;
 mod run;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use diff::DiffArgs;
 pub use kernel::KernelArgs;
+pub use manual::{CompletionsArgs, ManArgs};
 pub use output::Output;
 pub use run::{
     AgentArgs, DataplaneArg, DetectLocalMode, LogFormat, RunArgs, RuntimeArgs, ServiceArgs,
@@ -35,14 +37,20 @@ pub enum Command {
     /// Programs this node and keeps it so, until stopped; the node then goes on serving
     Run(Box<RunArgs>),
     /// Prints the kernel's virtual servers as `ipvsadm -Ln` does
+    #[command(after_help = "Example:\n  ipvs-agent list")]
     List,
     /// Compares what should be with what the kernel has; before an installation too
     Diff(Box<DiffArgs>),
     /// Removes all that the agent made on this node, and nothing else
     Cleanup(CleanupArgs),
+    /// Prints what a shell needs to complete this program's command line
+    Completions(CompletionsArgs),
+    /// Prints the manual page, or writes those of all commands into a directory
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = CLEANUP_EXAMPLES)]
 pub struct CleanupArgs {
     #[command(flatten)]
     pub kernel: KernelArgs,
@@ -50,3 +58,12 @@ pub struct CleanupArgs {
     #[arg(long)]
     pub dry_run: bool,
 }
+
+const CLEANUP_EXAMPLES: &str = "\
+Run it once the agent has ended; one that runs makes it all again.
+
+Examples:
+  What would go?
+    ipvs-agent cleanup --dry-run
+  Remove it:
+    ipvs-agent cleanup";

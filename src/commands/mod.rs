@@ -5,6 +5,7 @@ pub mod cleanup;
 mod config;
 pub mod diff;
 pub mod list;
+pub mod manual;
 mod offline;
 pub mod run;
 

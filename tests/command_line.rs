@@ -1,0 +1,109 @@
+//! The command line as people meet it: help that teaches, manual pages, completions of real shells.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use clap::CommandFactory;
+use ipvs_agent::cli::Cli;
+
+fn agent(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-agent"));
+    command.args(words).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn names() -> Vec<String> {
+    let command = Cli::command();
+    let names = command.get_subcommands().map(|c| c.get_name().to_owned());
+    names.filter(|name| name != "help").collect()
+}
+
+#[test]
+fn every_command_s_help_has_an_example_that_names_it() {
+    for name in names() {
+        let help = stdout(&agent(&[&name, "--help"]));
+        let examples = help.split("Example").nth(1);
+        let examples = examples.unwrap_or_else(|| panic!("{name} --help has no example:\n{help}"));
+        assert!(
+            examples.contains(&format!("ipvs-agent {name}")),
+            "the example of {name} is another command's:\n{help}"
+        );
+    }
+}
+
+#[test]
+fn every_command_and_flag_has_its_place_in_the_manual() {
+    let pages = tempfile::tempdir().unwrap();
+    stdout(&agent(&["man", pages.path().to_str().unwrap()]));
+    let page = |name: &str| fs::read_to_string(pages.path().join(name)).unwrap();
+    let whole = page("ipvs-agent.1");
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        if name == "help" {
+            continue;
+        }
+        assert!(
+            whole.contains(&format!("ipvs\\-agent\\-{}(1)", name.replace('-', "\\-"))),
+            "{name}"
+        );
+        let own = page(&format!("ipvs-agent-{name}.1"));
+        for flag in command.get_arguments().filter_map(|arg| arg.get_long()) {
+            let written = format!("\\-\\-{}", flag.replace('-', "\\-"));
+            assert!(own.contains(&written), "{name} {flag}");
+        }
+    }
+    assert_eq!(
+        stdout(&agent(&["man"])).lines().next(),
+        whole.lines().next()
+    );
+}
+
+#[test]
+fn bash_completes_the_commands() {
+    let script = stdout(&agent(&["completions", "bash"]));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ipvs-agent.bash");
+    fs::write(&file, script).unwrap();
+    let completed = |words: &str, last: usize| {
+        let line = format!(
+            "source {}; COMP_WORDS=({words}); COMP_CWORD={last}; \
+             $(complete -p ipvs-agent | sed 's/.*-F \\([^ ]*\\).*/\\1/') ipvs-agent \
+             \"${{COMP_WORDS[$COMP_CWORD]}}\" \"${{COMP_WORDS[$COMP_CWORD-1]}}\"; echo \"${{COMPREPLY[@]}}\"",
+            Path::display(&file)
+        );
+        let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(completed("ipvs-agent clean", 1), "cleanup");
+    assert_eq!(completed("ipvs-agent run --manif", 2), "--manifests");
+    assert_eq!(
+        completed("ipvs-agent run --dataplane ''", 3),
+        "auto ipvs iptables"
+    );
+}
+
+/// Whatever the other shells make of it, they get every command.
+#[test]
+fn each_shell_gets_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(&agent(&["completions", shell]));
+        for name in names() {
+            assert!(script.contains(&name), "{shell} has no {name}");
+        }
+    }
+}
+
+#[test]
+fn a_word_that_is_no_command_is_answered_with_the_nearest() {
+    let output = agent(&["lsit"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("'list'"), "{told}");
+}
