@@ -1,14 +1,31 @@
 //! Entry point: parse, dispatch, print the error with its causes, exit.
 
+use std::fs;
 use std::process::ExitCode;
 
-use clap::Parser;
-use ipvs_agent::cli::{Cli, Command};
+use ipvs_agent::cli::Command;
+use ipvs_agent::cli::config::{self, Parsed, Refusal};
 use ipvs_agent::commands;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run(args) => commands::run::run(*args).map(|()| ExitCode::SUCCESS),
+    let Parsed {
+        cli,
+        effective,
+        warnings,
+    } = match config::parse(std::env::args_os().collect(), |file| {
+        fs::read_to_string(file)
+    }) {
+        Ok(parsed) => parsed,
+        Err(Refusal::Clap(error)) => error.exit(),
+        Err(Refusal::Config(error)) => {
+            eprintln!("ipvs-agent: {error}");
+            return ExitCode::from(ERROR);
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => {
+            commands::run::run(*args, effective, &warnings).map(|()| ExitCode::SUCCESS)
+        }
         Command::List => commands::list::run().map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args).map(|()| ExitCode::SUCCESS),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use clap::CommandFactory;
-use ipvs_agent::cli::Cli;
+use ipvs_agent::cli::{Cli, config};
 
 fn agent(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ipvs-agent"));
@@ -106,4 +106,50 @@ fn a_word_that_is_no_command_is_answered_with_the_nearest() {
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("'list'"), "{told}");
+}
+
+/// The tables of `docs/configuration.md` are those of the definitions. `UPDATE_DOCS=1` writes them.
+#[test]
+fn the_configurations_tables_are_the_programs() {
+    let mut command = Cli::command();
+    let run = command.find_subcommand_mut("run").unwrap();
+    run.build();
+    let mut fields = "| field | flag | default | |\n|---|---|---|---|\n".to_owned();
+    for arg in run.get_arguments() {
+        let Some(flag) = arg.get_long() else { continue };
+        if ["config", "check-config", "help"].contains(&flag) {
+            continue;
+        }
+        let defaults = arg.get_default_values().iter();
+        let defaults: Vec<_> = defaults.map(|value| value.to_string_lossy()).collect();
+        let default = match flag {
+            "node-name" => "the host's name".to_owned(),
+            _ if defaults.is_empty() => String::new(),
+            _ => format!("`{}`", defaults.join(",")),
+        };
+        let help = arg.get_help().unwrap().to_string().replace('|', "\\|");
+        let field = config::field_of(flag);
+        fields += &format!("| `{field}` | `--{flag}` | {default} | {help} |\n");
+    }
+    let mut theirs = "| field | |\n|---|---|\n".to_owned();
+    for (field, told) in config::fields_of_kube_proxy() {
+        theirs += &format!("| `{field}` | {told} |\n");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut wanted = text.clone();
+    for (name, table) in [("fields", fields), ("kube-proxy", theirs)] {
+        let begin = wanted.find(&format!("<!-- {name}:")).unwrap();
+        let begin = begin + wanted[begin..].find('\n').unwrap() + 1;
+        let end = begin + wanted[begin..].find("<!-- end -->").unwrap();
+        wanted.replace_range(begin..end, &table);
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, wanted).unwrap();
+    } else {
+        assert!(
+            text == wanted,
+            "docs/configuration.md has other tables: UPDATE_DOCS=1 cargo test --test command_line"
+        );
+    }
 }

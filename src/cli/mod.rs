@@ -1,5 +1,6 @@
 //! The command line: a file for the flags of each command.
 
+pub mod config;
 mod diff;
 mod kernel;
 mod manual;

@@ -18,6 +18,20 @@ pub struct RunArgs {
     pub agent: AgentArgs,
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    #[command(flatten)]
+    pub file: FileArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration by a file")]
+pub struct FileArgs {
+    /// A file that sets flags: AgentConfiguration, or kube-proxy's own KubeProxyConfiguration as it is.
+    /// Flags on the command line override it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the flags and the file, print what would be in force, and end
+    #[arg(long)]
+    pub check_config: bool,
 }
 
 /// What decides how Services are served; the same for all commands that ask what would be.
@@ -51,6 +65,9 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   In a pod of a DaemonSet, the API server's addresses given so that its Service is not needed:
     ipvs-agent run --apiserver https://192.0.2.10:6443 --cluster-cidr 10.244.0.0/16
+  With the configuration that kube-proxy had, after a look at what is made of it:
+    ipvs-agent run --config /var/lib/kube-proxy/config.conf --check-config
+    ipvs-agent run --config /var/lib/kube-proxy/config.conf
   On a machine without Kubernetes:
     ipvs-agent run --manifests /etc/ipvs-agent/services";
 
@@ -122,7 +139,8 @@ pub struct ServiceArgs {
     )]
     pub node_port_addresses: Vec<String>,
     /// Masquerade all traffic to cluster IPs, pods' too
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
     pub masquerade_all: bool,
     /// How long IPVS keeps a TCP connection on which nothing moves, at most 24h; without it as long
     /// as conntrack does; 0s leaves it as it is

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use ipvs_sys::Client;
 
 use super::explain_ipvs;
-use crate::cli::DataplaneArg;
+use crate::cli::{DataplaneArg, ServiceArgs};
 use crate::dataplane::iptables::balance::is_kept;
 use crate::inspect::modules;
 use crate::model::{Problem, Reason, Scheduler};
@@ -59,6 +60,19 @@ pub fn open(wanted: DataplaneArg) -> anyhow::Result<Option<Client>> {
         Err(error) if error.is_no_module() && wanted == DataplaneArg::Auto => Ok(None),
         Err(error) => Err(explain_ipvs(error)).context("--dataplane iptables serves without it"),
     }
+}
+
+/// What would be chosen here, as far as it shows without opening IPVS: a module that is not loaded stays so.
+pub fn expect(services: &ServiceArgs) -> anyhow::Result<Choice> {
+    let has_ipvs = is_loaded()
+        || modules::has_ipvs(&modules::installed())
+        || services.dataplane == DataplaneArg::Ipvs;
+    choose(services.dataplane, &services.scheduler, has_ipvs)
+}
+
+/// Whether the kernel has IPVS without loading anything.
+pub fn is_loaded() -> bool {
+    Path::new("/proc/net/ip_vs").exists()
 }
 
 /// What serves on a kernel that has IPVS or has not.

@@ -1,6 +1,5 @@
 //! An agent for a moment: it reads its sources and the kernel, and writes nothing.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,12 +10,11 @@ use super::choice::{self, Choice};
 use super::config::{api_access, engine_config};
 use super::explain_ipvs;
 use crate::ask::Diff;
-use crate::cli::{AgentArgs, DataplaneArg, LogFormat, SourceArgs};
+use crate::cli::{AgentArgs, LogFormat, SourceArgs};
 use crate::cluster::{Event, SourceBoard, manifests, watch};
 use crate::dataplane::Dataplane;
 use crate::dataplane::iptables::IptablesDataplane;
 use crate::dataplane::ipvs::IpvsDataplane;
-use crate::inspect::modules;
 use crate::netfilter::exec::Iptables;
 use crate::sync::Engine;
 use crate::sync::engine::EngineConfig;
@@ -41,14 +39,10 @@ pub fn diff(args: &AgentArgs) -> anyhow::Result<Diff> {
     }
 }
 
-/// The dataplane that an agent would take. A module that is not loaded stays so.
+/// The dataplane that an agent would take.
 fn choose(args: &AgentArgs) -> anyhow::Result<(Choice, Option<Client>)> {
-    let services = &args.services;
-    let loaded = Path::new("/proc/net/ip_vs").exists();
-    let has_ipvs = loaded || modules::has_ipvs(&modules::installed());
-    let has_ipvs = has_ipvs || services.dataplane == DataplaneArg::Ipvs;
-    let choice = choice::choose(services.dataplane, &services.scheduler, has_ipvs)?;
-    let client = match loaded && choice.serves_by_ipvs {
+    let choice = choice::expect(&args.services)?;
+    let client = match choice::is_loaded() && choice.serves_by_ipvs {
         true => Some(Client::open().map_err(explain_ipvs)?),
         false => None,
     };

@@ -1,6 +1,5 @@
 //! `ipvs-agent run`: starts the parts and keeps them until a signal.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use tracing::{info, warn};
 
 use super::choice::{self, Choice, choose};
 use super::config::{api_access, engine_config, positive};
+use super::print;
 use crate::ask;
 use crate::ask::server::AskSocket;
 use crate::cli::RunArgs;
@@ -30,14 +30,26 @@ use crate::sync::engine::EngineConfig;
 use crate::sync::{Board, Engine, Loop, Memory, Outlets, Retire, Timing};
 use crate::telemetry;
 
-/// Runs the agent.
-pub fn run(args: RunArgs) -> anyhow::Result<()> {
+/// Runs the agent. `effective` are the flags in force, with what a file says; `warnings` what it says in vain.
+pub fn run(
+    args: RunArgs,
+    effective: serde_json::Map<String, serde_json::Value>,
+    warnings: &[String],
+) -> anyhow::Result<()> {
+    if args.file.check_config {
+        return check_config(&args, &effective, warnings);
+    }
     telemetry::start(args.runtime.log_format, &args.runtime.log)
         .with_context(|| format!("--log {:?} is not a filter", args.runtime.log))?;
     let timing = Timing {
         audit_interval: positive("--audit-interval", args.runtime.audit_interval)?,
         seed: seed(&args.agent.source.node_name),
     };
+    if let Some(file) = &args.file.config {
+        for warning in warnings {
+            warn!(file = %file.display(), "{warning}");
+        }
+    }
     let services = &args.agent.services;
     let client = choice::open(services.dataplane)?;
     let choice = choose(services.dataplane, &services.scheduler, client.is_some())?;
@@ -47,7 +59,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let told = Told::of(&choice);
+    let told = Told::of(&choice, effective);
     match client {
         Some(mut client) => {
             let (major, minor, patch) = client.info()?.version;
@@ -69,16 +81,32 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
     }
 }
 
+/// Everything that a start would refuse is refused; nothing is opened, read or written.
+fn check_config(
+    args: &RunArgs,
+    effective: &serde_json::Map<String, serde_json::Value>,
+    warnings: &[String],
+) -> anyhow::Result<()> {
+    positive("--audit-interval", args.runtime.audit_interval)?;
+    engine_config(&args.agent, &choice::expect(&args.agent.services)?)?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    print(&serde_saphyr::to_string(effective)?)
+}
+
 /// What the pages and the Node's Events say of the dataplane.
 struct Told {
+    effective: serde_json::Map<String, serde_json::Value>,
     dataplane: &'static str,
     reason: &'static str,
     problems: Vec<Problem>,
 }
 
 impl Told {
-    fn of(choice: &Choice) -> Self {
+    fn of(choice: &Choice, effective: serde_json::Map<String, serde_json::Value>) -> Self {
         Self {
+            effective,
             dataplane: choice.name(),
             reason: choice.reason,
             problems: choice.problems.clone(),
@@ -127,7 +155,7 @@ fn retire<D: Dataplane>(
 
 /// IPVS as another dataplane finds it. To ask for it where it is not loaded would load it.
 fn ipvs_left(iptables: Iptables, settings: &Settings) -> Result<IpvsDataplane, dataplane::Error> {
-    let client = match Path::new("/proc/net/ip_vs").exists() {
+    let client = match choice::is_loaded() {
         false => None,
         true => match Client::open() {
             Ok(client) => Some(client),
@@ -160,6 +188,7 @@ where
     let pages = Pages {
         board: board.clone(),
         dataplane: told.dataplane,
+        effective: Arc::new(told.effective),
         started,
         patience: timing.audit_interval * 2,
     };

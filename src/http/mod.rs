@@ -1,7 +1,7 @@
 //! Health and metrics over HTTP, on kube-proxy's ports and paths.
 //!
 //! `/healthz` and `/livez` on the health address (default `0.0.0.0:10256`); `/metrics`,
-//! `/proxyMode`, `/healthz` on the metrics address (default `127.0.0.1:10249`). `service_health`
+//! `/proxyMode`, `/configz`, `/healthz` on the metrics address (default `127.0.0.1:10249`). `service_health`
 //! serves what load balancers ask of single Services, `listen` opens the listeners.
 
 mod listen;
@@ -33,6 +33,8 @@ pub struct Pages {
     pub board: Arc<Board>,
     /// By what Services are served: `ipvs` or `iptables`.
     pub dataplane: &'static str,
+    /// The configuration in force.
+    pub effective: Arc<serde_json::Map<String, serde_json::Value>>,
     /// The clock that `Moment` counts from.
     pub started: std::time::Instant,
     /// How long something may fail before it counts: twice the audit interval, as kube-proxy's
@@ -95,11 +97,18 @@ pub async fn serve_metrics(
             "/proxyMode",
             get(async |State(pages): State<Pages>| pages.dataplane),
         )
+        .route("/configz", get(configz))
         .route("/healthz", get(healthz))
         .with_state(pages);
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
+}
+
+/// The configuration in force, with the values of the file, the flags and the defaults.
+async fn configz(State(pages): State<Pages>) -> Response {
+    let effective = BTreeMap::from([("ipvs-agent.io", &*pages.effective)]);
+    axum::Json(effective).into_response()
 }
 
 /// Whether this node serves, and will go on doing so.

@@ -19,6 +19,7 @@ fn pages() -> Pages {
     let started = std::time::Instant::now();
     Pages {
         dataplane: "ipvs",
+        effective: Arc::default(),
         board: Arc::new(Board::new(Default::default())),
         started,
         patience: Duration::ZERO,
