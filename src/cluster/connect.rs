@@ -97,6 +97,14 @@ impl ApiAccess {
         urls.iter().filter_map(|url| address_in(url)).collect()
     }
 
+    /// Where the API server is, as a client would ask it: URLs, of a kubeconfig those of the context.
+    pub async fn server_urls(&self) -> Result<Vec<String>, ConnectError> {
+        if !self.servers.is_empty() {
+            return Ok(self.servers.clone());
+        }
+        Ok(vec![self.config().await?.cluster_url.to_string()])
+    }
+
     async fn config(&self) -> Result<Config, ConnectError> {
         let mut config = match &self.kubeconfig {
             Some(path) => {

@@ -125,6 +125,19 @@ impl Iptables {
         )?))
     }
 
+    /// All rules of a family as each variant prints them, by the name of its program; an error where
+    /// it is not installed or refused.
+    pub fn dumps() -> Vec<(String, Result<String, Error>)> {
+        let variants = [Variant::Nft, Variant::Legacy].into_iter();
+        variants
+            .flat_map(|variant| Family::ALL.map(|family| program(variant, family, "save")))
+            .map(|program| {
+                let text = run(&program, &[], "");
+                (program.trim_end_matches("-save").to_owned(), text)
+            })
+            .collect()
+    }
+
     /// Carries out a text of `render::plan`.
     pub fn restore(&mut self, family: Family, text: &str) -> Result<(), Error> {
         self.processes += 1;

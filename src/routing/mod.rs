@@ -5,6 +5,7 @@
 //! the protocol number `PROTOCOL`, so that it is told from what others add.
 
 mod addresses;
+mod survey;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 use tokio::time::timeout;
 
 use crate::model::Family;
+pub use survey::{LinkEntry, RuleEntry};
 pub use watch::AddressWatch;
 
 /// `rtm_protocol` and `FRA_PROTOCOL` of what the agent adds; free in iproute2's list.

@@ -7,6 +7,7 @@
 //! * `sets`, `set_errors` the set client
 //! * `rules`, `repair` the rules, with both variants of iptables
 //! * `dataplane` the iptables dataplane, where the kernel refuses a part
+//! * `probe` what the kernel has
 //! * `flow_table`, `flows` deletion of conntrack entries
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
@@ -14,6 +15,7 @@ mod dataplane;
 mod flow_table;
 mod flows;
 mod namespace;
+mod probe;
 mod repair;
 mod rules;
 mod set_errors;
