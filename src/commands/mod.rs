@@ -8,6 +8,7 @@ pub mod list;
 pub mod manual;
 mod offline;
 pub mod run;
+mod systemd;
 
 use std::io::{IsTerminal, Write};
 

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::choice::{self, Choice, choose};
 use super::config::{api_access, engine_config, positive};
-use super::print;
+use super::{print, systemd};
 use crate::ask;
 use crate::ask::server::AskSocket;
 use crate::cli::RunArgs;
@@ -231,6 +231,7 @@ where
     }
     let (health_checks, changes) = mpsc::unbounded_channel();
     outlets.health_checks = Some(health_checks);
+    let supervised = pages.clone();
     let service_health = ServiceHealth::new(pages, node_name, outlets.notices.clone());
     tokio::spawn(service_health.run(changes, shutdown.clone()));
 
@@ -266,6 +267,7 @@ where
         retire: Some(retire),
     };
     let mut thread = tokio::task::spawn_blocking(move || kernel.run());
+    tokio::spawn(systemd::tell(supervised));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -276,6 +278,7 @@ where
             bail!("the kernel thread ended");
         }
     }
+    systemd::stopping();
     shutdown.cancel();
     thread.await.context("the kernel thread failed")
 }

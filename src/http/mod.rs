@@ -1,6 +1,6 @@
 //! Health and metrics over HTTP, on kube-proxy's ports and paths.
 //!
-//! `/healthz` and `/livez` on the health address (default `0.0.0.0:10256`); `/metrics`,
+//! `/healthz`, `/livez` and `/readyz` on the health address (default `0.0.0.0:10256`); `/metrics`,
 //! `/proxyMode`, `/configz`, `/healthz` on the metrics address (default `127.0.0.1:10249`). `service_health`
 //! serves what load balancers ask of single Services, `listen` opens the listeners.
 
@@ -79,6 +79,7 @@ pub async fn serve_health(
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
         .with_state(pages);
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
@@ -121,6 +122,16 @@ async fn healthz(State(pages): State<Pages>) -> Response {
 }
 
 impl Pages {
+    /// Whether everything was programmed once.
+    pub fn are_ready(&self) -> bool {
+        self.board.health().last_good.is_some()
+    }
+
+    /// Whether the loop turns.
+    pub fn are_alive(&self) -> bool {
+        standstill(&self.board.health(), now(self), self.patience).is_none()
+    }
+
     /// Whether Services are served as the sources want them, whatever becomes of the node.
     fn proxy_is_healthy(&self) -> bool {
         let (_, bad) = judge(&self.board.health(), now(self), self.patience);
@@ -148,6 +159,18 @@ async fn livez(State(pages): State<Pages>) -> Response {
     let bad = reason.is_some();
     let (status, body) = body(&health, now, Timestamp::now(), (reason, bad));
     pages.board.livez_answered(status.as_u16());
+    answer(&pages, status, body)
+}
+
+/// Whether this node serves what it was told, since everything was told and programmed once. The node's
+/// eligibility is no part of it: a rollout need not wait for a node that is about to go.
+async fn readyz(State(pages): State<Pages>) -> Response {
+    let (health, now) = (pages.board.health(), now(&pages));
+    let (reason, bad) = match health.last_good {
+        None => (Some("nothing has been programmed yet".to_owned()), true),
+        Some(_) => judge(&health, now, pages.patience),
+    };
+    let (status, body) = body(&health, now, Timestamp::now(), (reason, bad));
     answer(&pages, status, body)
 }
 

@@ -1,0 +1,85 @@
+//! The agent under a supervisor: what it is told over `$NOTIFY_SOCKET`, and the unit file. As root.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_supervisor_is_told_of_readiness_life_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir(at("manifests")).unwrap();
+    let heard = UnixDatagram::bind(at("notify")).unwrap();
+    heard
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let agent = Command::new("unshare")
+        .args(["--net", env!("CARGO_BIN_EXE_ipvs-agent"), "run"])
+        .args(["--dataplane", "iptables", "--manifests", &at("manifests")])
+        .args(["--socket", &at("agent.sock"), "--log", "error"])
+        .env("NOTIFY_SOCKET", at("notify"))
+        .env("WATCHDOG_USEC", "2000000")
+        .spawn()
+        .unwrap();
+    let mut agent = Started(agent);
+    let hear = || {
+        let mut text = [0; 256];
+        let length = heard.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let until = |word: &str| {
+        let mut before = Vec::new();
+        loop {
+            let told = hear();
+            if told.lines().any(|line| line == word) {
+                return before;
+            }
+            before.push(told);
+        }
+    };
+    let early = until("READY=1");
+    assert!(
+        early.iter().all(|told| !told.contains("STOPPING")),
+        "{early:?}"
+    );
+    until("WATCHDOG=1");
+    let pid = rustix::process::Pid::from_child(&agent.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    until("STOPPING=1");
+    assert!(agent.0.wait().unwrap().success());
+}
+
+#[test]
+fn systemd_takes_the_unit_file() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/systemd/ipvs-agent.service");
+    let text = fs::read_to_string(unit).unwrap();
+    let agent = env!("CARGO_BIN_EXE_ipvs-agent");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ipvs-agent.service");
+    fs::write(&file, text.replace("/usr/local/bin/ipvs-agent", agent)).unwrap();
+    let output = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg("--man=no")
+        .arg(&file)
+        .output()
+        .expect("systemd-analyze comes with Debian's package systemd");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let about_ours: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("ipvs-agent"))
+        .collect();
+    assert!(output.status.success() && about_ours.is_empty(), "{told}");
+}
