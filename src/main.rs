@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         }
         Command::List => commands::list::run().map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => commands::diff::run(&args),
+        Command::Check(args) => commands::check::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => {
             commands::manual::completions(&args).map(|()| ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! The command line: a file for the flags of each command.
 
+mod check;
 pub mod config;
 mod diff;
 mod kernel;
@@ -9,6 +10,7 @@ mod run;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use check::CheckArgs;
 pub use diff::DiffArgs;
 pub use kernel::KernelArgs;
 pub use manual::{CompletionsArgs, ManArgs};
@@ -42,6 +44,8 @@ pub enum Command {
     List,
     /// Compares what should be with what the kernel has; before an installation too
     Diff(Box<DiffArgs>),
+    /// Tells whether this node is fit for the agent, and whether all is well here
+    Check(Box<CheckArgs>),
     /// Removes all that the agent made on this node, and nothing else
     Cleanup(CleanupArgs),
     /// Prints what a shell needs to complete this program's command line

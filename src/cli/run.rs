@@ -192,7 +192,7 @@ pub enum LogFormat {
 }
 
 /// A CIDR that everybody reads alike.
-fn cidr(text: &str) -> Result<IpNet, String> {
+pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
     parse_cidr(text).ok_or_else(|| "it takes a CIDR such as 10.96.0.0/16 or fd00::/64".to_owned())
 }
 

@@ -1,5 +1,6 @@
 //! One file for each subcommand: the wiring from arguments to the parts.
 
+pub mod check;
 mod choice;
 pub mod cleanup;
 mod config;

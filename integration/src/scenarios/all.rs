@@ -5,9 +5,9 @@ use anyhow::{Result, bail};
 use crate::dataplane::Dataplane;
 
 use super::{
-    Lab, changes, choice, cleanup, diff, events, foreign, health_check, history, icmp, iptables,
-    lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator, policies, reach,
-    regressions, repair, scale, services, tuning,
+    Lab, changes, check, choice, cleanup, diff, events, foreign, health_check, history, icmp,
+    iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
+    policies, reach, regressions, repair, scale, services, tuning,
 };
 
 /// One story.
@@ -481,6 +481,19 @@ pub const ALL: &[Scenario] = &[
         "fragments",
         "datagrams in pieces through a VIP",
         icmp::fragments,
+    ),
+    Scenario {
+        bare: true,
+        ..story(
+            "check-mistakes",
+            "check tells each mistake made on a fit node, until it is taken back",
+            check::mistakes,
+        )
+    },
+    story(
+        "check-agent",
+        "check tells an agent at work, one that was killed, and none",
+        check::agent,
     ),
     story(
         "diff",

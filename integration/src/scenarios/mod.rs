@@ -2,6 +2,7 @@
 
 mod all;
 mod changes;
+mod check;
 mod choice;
 mod cleanup;
 pub mod demo;
