@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::List => commands::list::run().map(|()| ExitCode::SUCCESS),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Check(args) => commands::check::run(&args),
+        Command::Top(args) => commands::top::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Cleanup(args) => commands::cleanup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => {
             commands::manual::completions(&args).map(|()| ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ mod kernel;
 mod manual;
 mod output;
 mod run;
+mod top;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -19,6 +20,7 @@ pub use run::{
     AgentArgs, DataplaneArg, DetectLocalMode, LogFormat, RunArgs, RuntimeArgs, ServiceArgs,
     SourceArgs,
 };
+pub use top::{TopArgs, TopColumn};
 
 /// The service proxy of a Kubernetes node, on the kernel's IPVS.
 #[derive(Debug, Parser)]
@@ -46,6 +48,8 @@ pub enum Command {
     Diff(Box<DiffArgs>),
     /// Tells whether this node is fit for the agent, and whether all is well here
     Check(Box<CheckArgs>),
+    /// Shows live who has how much traffic: Services, their backends, their connections
+    Top(TopArgs),
     /// Removes all that the agent made on this node, and nothing else
     Cleanup(CleanupArgs),
     /// Prints what a shell needs to complete this program's command line

@@ -10,6 +10,7 @@ pub mod manual;
 mod offline;
 pub mod run;
 mod systemd;
+pub mod top;
 
 use std::io::{IsTerminal, Write};
 

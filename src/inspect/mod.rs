@@ -5,3 +5,4 @@ pub mod diff;
 pub mod list;
 pub mod modules;
 pub mod structured;
+pub mod top;
