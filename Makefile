@@ -95,6 +95,13 @@ demo: ## See it work: under two minutes, no cluster, nothing left behind
 	@cargo build --quiet -p ipvs-agent -p integration
 	@$(CARGO_TARGET_DIR)/debug/lab demo
 
+# The story prints a frame's lines behind its name.
+.PHONY: frames
+frames: build ## The frames of `ipvs-agent top` in docs/top, from a real terminal
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel uml top | tee $(CARGO_TARGET_DIR)/frames | grep -v 'FRAME '
+	@mkdir -p docs/top && sed -n 's/^FRAME //p' $(CARGO_TARGET_DIR)/frames | \
+	  awk -F '|' '{ file = "docs/top/" $$1 ".txt"; sub(/^[^|]*[|]/, ""); print > file }'
+
 .PHONY: test-demo
 test-demo: build ## The demo in a guest, and as it runs on a kernel that has ip_vs
 	$(call phase,the demo)

@@ -10,6 +10,7 @@ pub mod served;
 pub mod server;
 pub mod state;
 pub mod stranger;
+pub mod terminal;
 pub mod topology;
 pub mod wait;
 

@@ -8,6 +8,9 @@ use super::{
     Lab, changes, check, choice, cleanup, diff, events, foreign, health_check, history, icmp,
     iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
     policies, reach, regressions, repair, scale, services, tuning,
+    Lab, changes, choice, cleanup, diff, events, foreign, health_check, history, icmp, iptables,
+    lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator, policies, reach,
+    regressions, repair, scale, services, top, tuning,
 };
 
 /// One story.
@@ -499,6 +502,16 @@ pub const ALL: &[Scenario] = &[
         "diff",
         "what an agent would change, and what somebody has changed",
         diff::diff,
+    ),
+    ipvs(
+        "top",
+        "the live view in a real terminal, against ipvsadm",
+        top::top,
+    ),
+    by_rules(
+        "top-without-ipvs",
+        "the live view where there is no ip_vs",
+        top::top_without_ipvs,
     ),
     story(
         "cleanup",

@@ -28,6 +28,7 @@ mod repair;
 mod run;
 mod scale;
 mod services;
+mod top;
 mod tuning;
 
 use anyhow::{Context, Result};
