@@ -200,6 +200,8 @@ struct Merged {
     inactive: u64,
     rates: Option<Rates>,
     conns: u64,
+    /// How many connections its weights would have given it, of those of the same virtual servers.
+    due: f64,
 }
 
 fn merge<'a>(
@@ -209,6 +211,9 @@ fn merge<'a>(
     let mut merged: BTreeMap<DestinationKey, Merged> = BTreeMap::new();
     for server in servers {
         let backends: &[Backend] = data.reading.backends.get(server).map_or(&[], Vec::as_slice);
+        let conns_of = |backend: &Backend| data.backends.conns(&(*server, backend.key));
+        let conns: u64 = backends.iter().map(conns_of).sum();
+        let weights: u64 = backends.iter().map(|b| u64::from(b.weight)).sum();
         for backend in backends {
             let to = merged.entry(backend.key).or_default();
             let measured = (*server, backend.key);
@@ -216,7 +221,8 @@ fn merge<'a>(
             to.active += u64::from(backend.active);
             to.inactive += u64::from(backend.inactive);
             to.rates = together([to.rates, data.backends.rates(&measured)].into_iter());
-            to.conns += data.backends.conns(&measured);
+            to.conns += conns_of(backend);
+            to.due += conns as f64 * f64::from(backend.weight) / weights.max(1) as f64;
         }
     }
     merged
@@ -225,10 +231,8 @@ fn merge<'a>(
 /// Those whose part of the new connections is further from their weight's than half of it, and further
 /// than chance would take it.
 fn uneven(backends: &BTreeMap<DestinationKey, Merged>) -> BTreeSet<DestinationKey> {
-    let all: u64 = backends.values().map(|backend| backend.conns).sum();
-    let weights: u64 = backends.values().map(|backend| backend.weight).sum();
     let far = backends.iter().filter(|(_, backend)| {
-        let due = all as f64 * backend.weight as f64 / weights.max(1) as f64;
+        let due = backend.due;
         let off = (backend.conns as f64 - due).abs();
         backend.weight > 0 && off > due / 2.0 && off > 3.0 * due.sqrt()
     });

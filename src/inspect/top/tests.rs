@@ -428,6 +428,42 @@ fn few_connections_say_nothing_about_the_load() {
     assert_eq!(uneven.count(), 0);
 }
 
+/// Both families of a Service are in one line; a family that nobody uses is not uneven for that.
+#[test]
+fn each_virtual_server_has_its_own_due() {
+    let mut node = Node::new();
+    let (used, unused) = (tcp("10.96.0.1:80"), tcp("192.0.2.7:80"));
+    let (some, none) = (stats(30), stats(0));
+    let keys = [
+        (used, to("10.244.1.2:8080"), &some),
+        (used, to("10.244.2.2:8080"), &some),
+        (unused, to("10.244.1.9:8080"), &none),
+        (unused, to("10.244.2.9:8080"), &none),
+    ];
+    let backends = |server: ServiceKey| -> Vec<Backend> {
+        let own = keys.iter().filter(|key| key.0 == server);
+        let backend = own.map(|(_, key, stats)| Backend {
+            key: *key,
+            weight: 1,
+            active: 0,
+            inactive: 0,
+            stats: Some(**stats),
+        });
+        backend.collect()
+    };
+    for server in [used, unused] {
+        node.reading.backends.insert(server, backends(server));
+    }
+    node.backends = Meter::default();
+    let begin = keys.map(|(server, key, _)| ((server, key), &none));
+    node.backends.update(Duration::ZERO, begin);
+    let end = keys.map(|(server, key, stats)| ((server, key), stats));
+    node.backends.update(Duration::from_secs(2), end);
+    let rows = rows(&node.data(), &state());
+    let web = rows.iter().find(|row| row.name == "shop/web:http").unwrap();
+    assert_eq!((web.backends, web.uneven), (Some((4, 4)), false));
+}
+
 #[test]
 fn without_colours_words_are_left() {
     let node = Node::new();
