@@ -5,8 +5,7 @@ declare -A wanted=(
   [linux.uml]=user-mode-linux [ipvsadm]=ipvsadm [ipset]=ipset [iptables]=iptables
   [conntrack]=conntrack [busybox]=busybox-static [modprobe]=kmod [ip]=iproute2
   [openssl]=openssl [qemu-system-x86_64]=qemu-system-x86 [gcc]=gcc [g++]=g++ [cpio]=cpio [xz]=xz-utils
-  [sysctl]=procps [unshare]=util-linux [systemd-analyze]=systemd
-  [sysctl]=procps [tmux]=tmux [unshare]=util-linux
+  [sysctl]=procps [tmux]=tmux [unshare]=util-linux [systemd-analyze]=systemd
 )
 missing=()
 for tool in "${!wanted[@]}"; do

@@ -7,10 +7,7 @@ use crate::dataplane::Dataplane;
 use super::{
     Lab, changes, check, choice, cleanup, diff, events, foreign, health_check, history, icmp,
     iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
-    policies, reach, regressions, repair, scale, services, tuning,
-    Lab, changes, choice, cleanup, diff, events, foreign, health_check, history, icmp, iptables,
-    lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator, policies, reach,
-    regressions, repair, scale, services, top, tuning,
+    policies, reach, regressions, repair, scale, services, top, tuning,
 };
 
 /// One story.
