@@ -8,6 +8,9 @@ use ipvs_agent::cli::config::{self, Parsed, Refusal};
 use ipvs_agent::commands;
 
 fn main() -> ExitCode {
+    if let Some(code) = commands::ipvsadm::by_name(std::env::args_os()) {
+        return code;
+    }
     let Parsed {
         cli,
         effective,
@@ -26,7 +29,11 @@ fn main() -> ExitCode {
         Command::Run(args) => {
             commands::run::run(*args, effective, &warnings).map(|()| ExitCode::SUCCESS)
         }
-        Command::List => commands::list::run().map(|()| ExitCode::SUCCESS),
+        Command::List(args) => commands::list::run(&args),
+        Command::Connections(args) => commands::connections::run(&args),
+        Command::Save(args) => commands::save::run(&args),
+        Command::Restore(args) => commands::restore::run(&args),
+        Command::Ipvsadm(args) => return commands::ipvsadm::run(args.words),
         Command::Diff(args) => commands::diff::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Top(args) => commands::top::run(&args).map(|()| ExitCode::SUCCESS),

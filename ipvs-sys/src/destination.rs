@@ -170,7 +170,7 @@ pub struct Destination {
     pub key: DestinationKey,
     /// How packets get there.
     pub forward: ForwardMethod,
-    /// Share of new connections, 0–65535; 0 gets none; `ipvsadm -w`.
+    /// Share of new connections, up to [`MAX_WEIGHT`](crate::MAX_WEIGHT); 0 gets none; `ipvsadm -w`.
     pub weight: u32,
     /// Connections at which no more are given to it; 0 is no limit; `ipvsadm -x`.
     pub upper_threshold: u32,

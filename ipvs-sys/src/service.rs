@@ -117,11 +117,11 @@ impl fmt::Display for Service {
                 Family::Inet6 => write!(f, " -M {}", self.netmask)?,
             }
         }
-        if self.flags.contains(ServiceFlags::ONE_PACKET) {
-            f.write_str(" -o")?;
-        }
         if let Some(name) = &self.pe_name {
             write!(f, " --pe {name}")?;
+        }
+        if self.flags.contains(ServiceFlags::ONE_PACKET) {
+            f.write_str(" -o")?;
         }
         self.fmt_scheduler_flags(f)
     }

@@ -15,8 +15,9 @@ use crate::service::{Service, ServiceFlags};
 /// Longest persistence in seconds, 31 days, as `ipvsadm` has it. Far beyond, the kernel's
 /// multiplication by its tick rate overflows.
 pub const MAX_PERSISTENCE: u32 = 31 * 24 * 60 * 60;
-/// Largest weight, as `ipvsadm` has it. Schedulers multiply weights by connections in an `int`.
-pub const MAX_WEIGHT: u32 = 65_535;
+/// Largest weight, as `ipvsadm` 1.31 has it: the kernel keeps an `int`. Schedulers multiply weights by
+/// connections, so that beyond 65,535 few connections make the product overflow.
+pub const MAX_WEIGHT: u32 = i32::MAX as u32;
 /// Largest threshold in connections: the kernel keeps an `int`.
 pub const MAX_THRESHOLD: u32 = i32::MAX as u32;
 
@@ -58,7 +59,7 @@ pub enum Invalid {
         "a tunnelled or directly routed destination has the port of its service, {service}, not {destination}"
     )]
     Port {
-        /// Port of the service; 0 for a mark.
+        /// Port of the service.
         service: u16,
         /// Port of the destination.
         destination: u16,
@@ -160,7 +161,9 @@ fn check_destination(service: &ServiceKey, destination: &Destination) -> Result<
         return Err(Invalid::MixedFamily);
     }
     let keeps_port = tunnelled || destination.forward == ForwardMethod::DirectRoute;
-    if keeps_port && destination.key.port != service.port() {
+    // A mark has no port; the kernel and `ipvsadm` take any for its destinations.
+    let by_address = matches!(service, ServiceKey::Address { .. });
+    if keeps_port && by_address && destination.key.port != service.port() {
         return Err(Invalid::Port {
             service: service.port(),
             destination: destination.key.port,

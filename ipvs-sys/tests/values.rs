@@ -248,8 +248,8 @@ fn destinations_that_cannot_work_are_refused() {
             Invalid::Forward(5),
         ),
         (
-            masquerade("10.2.0.2:80").with_weight(65_536),
-            Invalid::Weight(65_536),
+            masquerade("10.2.0.2:80").with_weight(1 << 31),
+            Invalid::Weight(1 << 31),
         ),
         (
             masquerade("10.2.0.2:80").with_thresholds(0, 5),
@@ -274,6 +274,13 @@ fn destinations_that_cannot_work_are_refused() {
         Command::NewDest(tcp("10.96.0.1:80"), tunnelled).validate(),
         Ok(())
     );
+    // A mark has no port that a destination could differ from, and weights go as far as an `int`.
+    let mark = ServiceKey::Mark {
+        family: Family::Inet,
+        mark: NonZeroU32::MIN,
+    };
+    let routed = to("10.2.0.2:80", ForwardMethod::DirectRoute).with_weight((1 << 31) - 1);
+    assert_eq!(Command::NewDest(mark, routed).validate(), Ok(()));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod kernel;
 mod manual;
 mod output;
 mod run;
+mod table;
 mod top;
 
 use clap::{Args, Parser, Subcommand};
@@ -19,6 +20,10 @@ pub use output::Output;
 pub use run::{
     AgentArgs, DataplaneArg, DetectLocalMode, LogFormat, RunArgs, RuntimeArgs, ServiceArgs,
     SourceArgs,
+};
+pub use table::{
+    ByArg, ConnectionsArgs, IpvsadmArgs, ListArgs, PlainOutput, ProtocolArg, RestoreArgs, SaveArgs,
+    TableOutput, WhichArgs,
 };
 pub use top::{TopArgs, TopColumn};
 
@@ -41,9 +46,16 @@ same for manifests in a directory.";
 pub enum Command {
     /// Programs this node and keeps it so, until stopped; the node then goes on serving
     Run(Box<RunArgs>),
-    /// Prints the kernel's virtual servers as `ipvsadm -Ln` does
-    #[command(after_help = "Example:\n  ipvs-agent list")]
-    List,
+    /// Prints the kernel's virtual servers as `ipvsadm -Ln` does, or with Services and states
+    List(Box<ListArgs>),
+    /// Prints the connections that the kernel balances, or counts them
+    Connections(Box<ConnectionsArgs>),
+    /// Prints the virtual servers as rules that `restore` and `ipvsadm -R` read
+    Save(SaveArgs),
+    /// Makes virtual servers of rules, after all of them were checked
+    Restore(RestoreArgs),
+    /// Does what `ipvsadm` does with the same arguments
+    Ipvsadm(IpvsadmArgs),
     /// Compares what should be with what the kernel has; before an installation too
     Diff(Box<DiffArgs>),
     /// Tells whether this node is fit for the agent, and whether all is well here

@@ -4,11 +4,17 @@ pub mod check;
 mod choice;
 pub mod cleanup;
 mod config;
+pub mod connections;
 pub mod diff;
+pub mod ipvsadm;
 pub mod list;
 pub mod manual;
+mod names;
 mod offline;
+pub mod restore;
 pub mod run;
+pub mod save;
+mod stream;
 mod systemd;
 pub mod top;
 

@@ -1,8 +1,10 @@
-//! What people look at: renderers of kernel state, pure but for the one reader.
+//! What people look at: renderers of kernel state, pure but for the readers.
 
 pub mod check;
+pub mod connections;
 pub mod diff;
-pub mod list;
 pub mod modules;
+pub mod rules;
 pub mod structured;
+pub mod table;
 pub mod top;

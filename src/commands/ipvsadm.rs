@@ -1,0 +1,212 @@
+//! `ipvs-agent ipvsadm`, and this program under the names `ipvsadm`, `ipvsadm-save` and
+//! `ipvsadm-restore`. It exits as ipvsadm does: 2 for a command line that is wrong, 1 for a virtual
+//! server that is not there to be listed, 255 where the kernel refuses.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use ipvs_sys::{Client, Command, Service};
+
+use super::restore::{Manner, restore, standard_input};
+use super::{explain_ipvs, list, print, save};
+use crate::dataplane::ipvs::signature::is_signed;
+use crate::inspect::connections::Selection;
+use crate::inspect::rules::outcome::{Existing, keep_unwritten_flags};
+use crate::inspect::rules::save::Dialect;
+use crate::inspect::rules::{Invocation, ListOptions, Mistake, Names, ServicePorts, Word, parse};
+use crate::inspect::table::names::Names as NoNames;
+
+/// Does what the words ask for.
+pub fn run(words: Vec<OsString>) -> ExitCode {
+    ending(verb(&text(words)))
+}
+
+/// Does what this program's own name and arguments ask for, if it is one of ipvsadm's.
+pub fn by_name(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = text(arguments).into_iter();
+    let name = arguments.next()?;
+    let words: Vec<String> = arguments.collect();
+    let result = match name.rsplit('/').next()? {
+        "ipvsadm" => verb(&words),
+        "ipvsadm-save" => save::rules(Dialect::Ipvsadm, false, false),
+        // ipvsadm's own empties the table first. Here it becomes what the rules say by the difference.
+        "ipvsadm-restore" => standard_input().and_then(|rules| {
+            restore(
+                &rules,
+                Manner {
+                    existing: Existing::Replace,
+                    force: false,
+                    dry_run: false,
+                },
+            )
+        }),
+        _ => return None,
+    };
+    Some(ending(result))
+}
+
+fn text(words: impl IntoIterator<Item = OsString>) -> Vec<String> {
+    words
+        .into_iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// ipvsadm's exit codes.
+fn ending(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("ipvsadm: {error:#}");
+        ExitCode::from(if error.is::<Mistake>() {
+            WRONG_LINE
+        } else {
+            REFUSED
+        })
+    })
+}
+
+fn verb(words: &[String]) -> anyhow::Result<ExitCode> {
+    let force = words.first().is_some_and(|word| word == "--force");
+    let words = &words[usize::from(force)..];
+    // Without an argument it lists.
+    let invocation = match words {
+        [] => Invocation::List(ListOptions::default()),
+        _ => understand(&placed(words))?,
+    };
+    match invocation {
+        Invocation::List(options) => {
+            list::classic(&options, &Selection::default(), &NoNames::new())
+        }
+        Invocation::Save { nosort } => save::rules(Dialect::Ipvsadm, nosort, false),
+        Invocation::Restore => {
+            let manner = Manner {
+                existing: Existing::Keep,
+                force,
+                dry_run: false,
+            };
+            restore(&standard_input()?, manner)
+        }
+        Invocation::Help => {
+            print(HELP)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Invocation::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            print(&format!(
+                "ipvs-agent {version} as ipvsadm 1.31, IPVS v1.2.1\n"
+            ))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Invocation::Change(command) => change(command, force),
+    }
+}
+
+/// One command, straight to the kernel.
+fn change(mut command: Command, force: bool) -> anyhow::Result<ExitCode> {
+    let mut client = Client::open().map_err(explain_ipvs)?;
+    if let Some(there) = concerned(&mut client, &command)? {
+        if is_signed(&there) && !force {
+            bail!(
+                "{} belongs to an agent on this node, which would set it right again; nothing was \
+                 changed (`--force` before the command changes it all the same, `ipvs-agent \
+                 cleanup` removes what an agent made)",
+                there.key
+            );
+        }
+        if let Command::SetService(service) = &mut command {
+            keep_unwritten_flags(service, &there);
+        }
+    }
+    client.execute(&command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A virtual service that the command would change; an agent's if it would change such.
+fn concerned(client: &mut Client, command: &Command) -> anyhow::Result<Option<Service>> {
+    let key = match command {
+        Command::Zero(_) => return Ok(None),
+        Command::Flush => {
+            let mut services = client.services()?.into_iter().map(|entry| entry.service);
+            return Ok(services.find(is_signed));
+        }
+        command => command.service_key(),
+    };
+    match key.map(|key| client.service(key)) {
+        None => Ok(None),
+        Some(Ok(entry)) => Ok(Some(entry.service)),
+        // The kernel says so of the command itself.
+        Some(Err(error)) if error.is_not_found() => Ok(None),
+        Some(Err(error)) => Err(error.into()),
+    }
+}
+
+/// What a command line asks for, names looked up on this machine.
+pub fn understand(words: &[Word<'_>]) -> Result<Invocation, Mistake> {
+    with_names(|names| parse(words, names))
+}
+
+/// Hands over who knows names on this machine. Each is looked up once.
+pub fn with_names<T>(work: impl FnOnce(Names<'_>) -> T) -> T {
+    let ports = std::fs::read_to_string("/etc/services").unwrap_or_default();
+    let ports = ServicePorts::parse(&ports);
+    let known = RefCell::new(BTreeMap::new());
+    let host = |name: &str| -> Option<IpAddr> {
+        let mut known = known.borrow_mut();
+        *known
+            .entry(name.to_owned())
+            .or_insert_with(|| look_up(name))
+    };
+    work(Names {
+        ports: &ports,
+        host: &host,
+    })
+}
+
+/// IPv4 if it has both, as ipvsadm.
+fn look_up(name: &str) -> Option<IpAddr> {
+    let found: Vec<IpAddr> = (name, 0)
+        .to_socket_addrs()
+        .ok()?
+        .map(|addr| addr.ip())
+        .collect();
+    let v4 = found.iter().find(|addr| addr.is_ipv4());
+    v4.or_else(|| found.first()).copied()
+}
+
+/// Arguments, with their columns as if they stood in one line.
+fn placed(words: &[String]) -> Vec<Word<'_>> {
+    let mut column = 1;
+    let mut place = |text| {
+        let word = Word { column, text };
+        column += word.text.chars().count() + 1;
+        word
+    };
+    words.iter().map(|word| place(word.as_str())).collect()
+}
+
+const WRONG_LINE: u8 = 2;
+const REFUSED: u8 = 255;
+
+const HELP: &str = "\
+Usage: ipvsadm -A|-E SERVICE [-s SCHEDULER] [-p [SECONDS]] [-M NETMASK] [-o] [--pe ENGINE] [-b FLAGS]
+       ipvsadm -D SERVICE
+       ipvsadm -C | -R | -S [-n]
+       ipvsadm -a|-e SERVICE -r ADDR[:PORT] [-g|-i|-m] [-w WEIGHT] [-x UPPER] [-y LOWER] [TUNNEL]
+       ipvsadm -d SERVICE -r ADDR[:PORT]
+       ipvsadm -L|-l [SERVICE] [-c] [-n] [--exact] [--stats] [--rate] [--thresholds]
+                     [--persistent-conn] [--tun-info] [--timeout] [--daemon] [--sort|--nosort]
+       ipvsadm -Z [SERVICE]
+       ipvsadm --set TCP TCPFIN UDP
+       ipvsadm --start-daemon master|backup --mcast-interface NAME [--syncid N] [--sync-maxlen N]
+                     [--mcast-group ADDR] [--mcast-port N] [--mcast-ttl N]
+       ipvsadm --stop-daemon master|backup
+
+SERVICE  -t|-u|--sctp-service ADDR[:PORT], or -f MARK [-6]
+TUNNEL   --tun-type ipip|gue|gre [--tun-port N] [--tun-nocsum|--tun-csum|--tun-remcsum], behind -i
+
+This is ipvs-agent. It prints numbers, not names, and changes what an agent made only after --force,
+which comes first. `ipvs-agent help` tells of what ipvsadm does not have.
+";
