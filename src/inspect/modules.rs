@@ -54,7 +54,8 @@ mod tests {
     fn schedulers_are_found_among_loaded_and_installed_modules() {
         let loaded = "ip_vs_rr 16384 5 - Live 0x0\nip_vs 200704 7 ip_vs_rr, Live 0x0\n";
         let installed = "kernel/net/netfilter/ipvs/ip_vs_mh.ko.xz: kernel/net/netfilter/ipvs/ip_vs.ko.xz\n\
-             kernel/net/netfilter/ipvs/ip_vs_ftp.ko: x\nkernel/net/netfilter/ipvs/ip_vs_wlc.ko\n";
+             kernel/net/netfilter/ipvs/ip_vs_ftp.ko: x\nkernel/net/netfilter/ipvs/ip_vs_wlc.ko\n\
+             kernel/net/netfilter/ipvs/ip_vs.ko.xz: y\n";
         let found = schedulers(loaded, installed);
         assert_eq!(
             found.iter().map(String::as_str).collect::<Vec<_>>(),
