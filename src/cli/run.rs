@@ -163,7 +163,11 @@ pub struct RuntimeArgs {
     /// How often the kernel is compared with what should be there, and repaired
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub audit_interval: SignedDuration,
-    /// Where /healthz and /livez answer
+    /// How long the API server (or the directory) may tell nothing before /healthz and /readyz say so. What
+    /// was told before stays served. 0s: for ever
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub source_patience: SignedDuration,
+    /// Where /healthz, /livez and /readyz answer
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:10256")]
     pub health_address: SocketAddr,
     /// Where /metrics answers

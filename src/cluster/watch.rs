@@ -126,7 +126,7 @@ async fn follow<T: Track>(
         let event = match next {
             Some(Ok(event)) => event,
             Some(Err(error)) if T::KIND == Kind::ServiceCidrs && is_absent(&error) => {
-                out.board.failed(T::KIND, ABSENT_ADVICE);
+                out.board.complains(T::KIND, ABSENT_ADVICE);
                 // What was known before stays in force.
                 if !deliver(vec![Event::Listed(T::KIND)], out).await {
                     return;

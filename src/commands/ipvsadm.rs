@@ -209,4 +209,13 @@ TUNNEL   --tun-type ipip|gue|gre [--tun-port N] [--tun-nocsum|--tun-csum|--tun-r
 
 This is ipvs-agent. It prints numbers, not names, and changes what an agent made only after --force,
 which comes first. `ipvs-agent help` tells of what ipvsadm does not have.
+
+Examples:
+  A virtual server with two real servers, and what the kernel makes of it:
+    ipvs-agent ipvsadm -A -t 192.0.2.1:80 -s wlc
+    ipvs-agent ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.5:8080 -m -w 2
+    ipvs-agent ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.6:8080 -m
+    ipvs-agent ipvsadm -Ln
+  Under its own name, for scripts that call it:
+    ln -s /usr/local/bin/ipvs-agent /usr/local/sbin/ipvsadm
 ";

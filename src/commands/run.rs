@@ -1,9 +1,9 @@
 //! `ipvs-agent run`: starts the parts and keeps them until a signal.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use ipvs_sys::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -181,16 +181,19 @@ where
     D::Observed: Send,
 {
     let shutdown = CancellationToken::new();
-    let sources = SourceBoard::default();
+    let source_patience = Duration::try_from(args.runtime.source_patience)
+        .map_err(|_| anyhow!("--source-patience must not be less than 0"))?;
+    let started = start_of_clock();
+    let sources = SourceBoard::new(clock(started));
     let board = Arc::new(Board::new(sources.clone()));
     board.serves_by(told.dataplane, told.reason);
-    let started = start_of_clock();
     let pages = Pages {
         board: board.clone(),
         dataplane: told.dataplane,
         effective: Arc::new(told.effective),
         started,
         patience: timing.audit_interval * 2,
+        source_patience,
     };
     let health = listen(args.runtime.health_address).await?;
     let metrics = listen(args.runtime.metrics_address).await?;

@@ -40,6 +40,8 @@ pub struct Pages {
     /// How long something may fail before it counts: twice the audit interval, as kube-proxy's
     /// sync period.
     pub patience: Duration,
+    /// How long a source may tell nothing before it counts; zero: for ever.
+    pub source_patience: Duration,
 }
 
 /// kube-proxy's body, with the reason of a failure beside it.
@@ -115,7 +117,7 @@ async fn configz(State(pages): State<Pages>) -> Response {
 /// Whether this node serves, and will go on doing so.
 async fn healthz(State(pages): State<Pages>) -> Response {
     let (health, now) = (pages.board.health(), now(&pages));
-    let verdict = judge(&health, now, pages.patience);
+    let verdict = pages.verdict(&health, now);
     let (status, body) = healthz_body(&health, now, Timestamp::now(), verdict);
     pages.board.healthz_answered(status.as_u16());
     answer(&pages, status, body)
@@ -134,8 +136,20 @@ impl Pages {
 
     /// Whether Services are served as the sources want them, whatever becomes of the node.
     fn proxy_is_healthy(&self) -> bool {
-        let (_, bad) = judge(&self.board.health(), now(self), self.patience);
+        let (_, bad) = self.verdict(&self.board.health(), now(self));
         !bad
+    }
+
+    /// What is wrong with the data plane or with those who tell what it should do.
+    fn verdict(&self, health: &Health, now: Moment) -> (Option<String>, bool) {
+        let (reason, bad) = judge(health, now, self.patience);
+        if bad || self.source_patience.is_zero() {
+            return (reason, bad);
+        }
+        match self.board.stale_source(now, self.source_patience) {
+            Some(stale) => (Some(stale), true),
+            None => (reason, bad),
+        }
     }
 }
 
@@ -168,7 +182,7 @@ async fn readyz(State(pages): State<Pages>) -> Response {
     let (health, now) = (pages.board.health(), now(&pages));
     let (reason, bad) = match health.last_good {
         None => (Some("nothing has been programmed yet".to_owned()), true),
-        Some(_) => judge(&health, now, pages.patience),
+        Some(_) => pages.verdict(&health, now),
     };
     let (status, body) = body(&health, now, Timestamp::now(), (reason, bad));
     answer(&pages, status, body)
@@ -262,7 +276,7 @@ fn answer(pages: &Pages, status: StatusCode, body: HealthBody) -> Response {
 
 async fn metrics(State(pages): State<Pages>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match pages.board.metrics() {
+    match pages.board.metrics(now(&pages)) {
         Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

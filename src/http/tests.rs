@@ -1,6 +1,9 @@
 //! Numbers are those of `docs/checklist.md`.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
+use crate::cluster::{Kind, SourceBoard};
 use crate::model::Leaving;
 use crate::sync::Pass;
 
@@ -74,6 +77,34 @@ fn a_kernel_that_cannot_be_read_is_unhealthy_and_says_why() {
     let told = Some("for 10 s: cannot dump virtual servers".to_owned());
     assert_eq!((reason, bad), (told, false));
     assert!(!is_healthy(&board, 70));
+}
+
+/// A source that tells nothing, or nothing but errors, is told of with its name; what only needs mending is not.
+#[test]
+fn a_source_that_is_silent_for_too_long_is_told_of() {
+    let time = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&time);
+    let sources = SourceBoard::new(move || at(clock.load(Ordering::Relaxed)));
+    let board = Board::new(sources.clone());
+    let stale = |seconds| board.stale_source(at(seconds), PATIENCE);
+    // Before it was ever heard there is nothing that could be stale.
+    assert_eq!(stale(1000), None);
+    sources.good(Kind::Services, true);
+    assert_eq!(stale(59), None);
+    assert!(stale(60).unwrap().contains("it is silent"));
+    time.store(50, Ordering::Relaxed);
+    sources.good(Kind::Services, false);
+    time.store(60, Ordering::Relaxed);
+    sources.failed(Kind::Services, "no route to host");
+    assert_eq!(stale(109), None);
+    let told = stale(110).unwrap();
+    assert!(
+        told.contains("for 60 s: no route to host")
+            && told.starts_with(&Kind::Services.to_string()),
+        "{told}"
+    );
+    sources.complains(Kind::Services, "a file does not parse");
+    assert_eq!(stale(110), None);
 }
 
 /// 51: what a restart would not mend is none of its business.
@@ -168,7 +199,7 @@ fn answers_are_counted_by_their_status() {
     board.healthz_answered(503);
     board.healthz_answered(503);
     board.livez_answered(200);
-    let text = board.metrics().unwrap();
+    let text = board.metrics(Moment::default()).unwrap();
     for line in [
         "kubeproxy_proxy_healthz_total{code=\"200\"} 1",
         "kubeproxy_proxy_healthz_total{code=\"503\"} 2",

@@ -121,6 +121,7 @@ pub struct Board {
     dataplane: Family<ByDataplane, Gauge>,
     source_listed: Family<BySource, Gauge>,
     source_errors: Family<BySource, Gauge>,
+    source_silence: Family<BySource, Gauge<f64, AtomicU64>>,
     duration: Family<ByTrigger, Histogram>,
     steps: Family<ByOutcome, Counter>,
     events: Counter,
@@ -191,6 +192,12 @@ impl Board {
                 r,
                 "ipvs_agent_source_errors_in_a_row",
                 "Failures of a source since it last answered; 0 is well",
+                Family::default(),
+            ),
+            source_silence: put(
+                r,
+                "ipvs_agent_source_silence_seconds",
+                "Time since a source last told anything, if only that it is there",
                 Family::default(),
             ),
             duration: put(
@@ -334,7 +341,7 @@ impl Board {
     }
 
     /// All metrics in OpenMetrics text.
-    pub fn metrics(&self) -> Result<String, fmt::Error> {
+    pub fn metrics(&self, now: Moment) -> Result<String, fmt::Error> {
         for (kind, state) in self.sources.states() {
             let source = BySource {
                 source: kind.to_string(),
@@ -343,6 +350,10 @@ impl Board {
             listed.set(i64::from(state.listed));
             let errors = self.source_errors.get_or_create(&source);
             errors.set(i64::from(state.errors_in_a_row));
+            if let Some(since) = state.silent_since() {
+                let silence = self.source_silence.get_or_create(&source);
+                silence.set(now.since(since).as_secs_f64());
+            }
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
@@ -351,6 +362,25 @@ impl Board {
 
     pub fn health(&self) -> Health {
         lock(&self.health).clone()
+    }
+
+    /// A source of which nothing has been heard for so long, and its last error.
+    pub fn stale_source(&self, now: Moment, patience: Duration) -> Option<String> {
+        let states = self.sources.states().into_iter();
+        let mut stale = states.filter_map(|(kind, state)| {
+            let silence = now.since(state.silent_since()?);
+            let why = state
+                .last_error
+                .unwrap_or_else(|| "it is silent".to_owned());
+            let told = || {
+                format!(
+                    "{kind} have not been told for {} s: {why}",
+                    silence.as_secs()
+                )
+            };
+            (silence >= patience).then(told)
+        });
+        stale.next()
     }
 
     /// Sources that fail now, each with its last error.

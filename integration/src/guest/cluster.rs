@@ -295,7 +295,7 @@ impl Cluster {
         Ok(time.as_str().unwrap_or_default().to_owned())
     }
 
-    /// The Events about a Service that exists, in any order.
+    /// The agents' Events about a Service that exists, in any order. The API server has some of its own.
     pub fn events_about(&self, service: &str) -> Result<Vec<Value>> {
         let (services, events) = (self.api("Service"), self.api("Event"));
         let (uid, list) = self.runtime.block_on(async {
@@ -303,7 +303,10 @@ impl Cluster {
             anyhow::Ok((uid, events.list(&ListParams::default()).await?))
         })?;
         let uid = uid.context("a Service without a uid")?;
-        let about = |event: &Value| event["regarding"]["uid"] == uid.as_str();
+        let about = |event: &Value| {
+            event["regarding"]["uid"] == uid.as_str()
+                && event["reportingController"] == "ipvs-agent"
+        };
         let events = list.items.into_iter().map(|event| event.data);
         Ok(events.filter(about).collect())
     }

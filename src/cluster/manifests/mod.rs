@@ -41,9 +41,7 @@ pub async fn run(directory: PathBuf, node_name: String, events: Sender<Event>, b
             Ok(changed) => {
                 match complaint(&files) {
                     None => board.good(Kind::Services, true),
-                    Some(complaint) => {
-                        board.failed(Kind::Services, &complaint);
-                    }
+                    Some(complaint) => board.complains(Kind::Services, &complaint),
                 }
                 if changed || !listed {
                     let merged = merge(&files);

@@ -23,6 +23,7 @@ fn pages() -> Pages {
         board: Arc::new(Board::new(Default::default())),
         started,
         patience: Duration::ZERO,
+        source_patience: Duration::ZERO,
     }
 }
 

@@ -33,7 +33,7 @@ fn programming_is_told_by_family_in_kube_proxys_buckets() {
         (crate::model::Family::V6, at(5)),
     ];
     board.programmed(&changes, at(year_2200 + 102));
-    let text = board.metrics().unwrap();
+    let text = board.metrics(Moment::default()).unwrap();
     let name = "kubeproxy_network_programming_duration_seconds";
     let value = |metric: &str| {
         let mut lines = text.lines();
@@ -76,7 +76,7 @@ fn deleted_flows_are_told_by_family_under_kube_proxys_name() {
             deleted_flows: counts.iter().copied().collect(),
             ..Counters::default()
         });
-        let text = board.metrics().unwrap();
+        let text = board.metrics(Moment::default()).unwrap();
         let name = "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"";
         let told = text.lines().filter_map(|line| line.strip_prefix(name));
         let mut told: Vec<String> = told.map(str::to_owned).collect();

@@ -372,7 +372,7 @@ fn a_notification_costs_a_read_of_the_addresses_and_no_audit() {
 }
 
 fn drift(bench: &Bench) -> String {
-    let metrics = bench.kernel.board.metrics().unwrap();
+    let metrics = bench.kernel.board.metrics(Moment::default()).unwrap();
     let lines = metrics
         .lines()
         .filter(|line| line.starts_with("ipvs_agent_drift"));
