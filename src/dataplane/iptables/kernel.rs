@@ -64,14 +64,6 @@ impl Dataplane for IptablesDataplane {
     type Scope = Scope;
     type Step = Step;
 
-    fn name() -> &'static str {
-        "iptables"
-    }
-
-    fn policy(settings: &PolicySettings) -> &PolicySettings {
-        settings
-    }
-
     fn target(
         settings: &PolicySettings,
         network: &ClusterNetwork,

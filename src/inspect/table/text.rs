@@ -254,7 +254,7 @@ fn tunnel(forward: &ForwardMethod) -> String {
     let checksum = if flags.contains(TunnelFlags::CHECKSUM) {
         "+c"
     } else if flags.contains(TunnelFlags::REMOTE_CHECKSUM) {
-        "+r"
+        "r+c"
     } else {
         "-c"
     };
