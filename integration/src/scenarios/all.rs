@@ -7,7 +7,7 @@ use crate::dataplane::Dataplane;
 use super::{
     Lab, changes, check, choice, cleanup, diff, events, foreign, health_check, history, icmp,
     iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
-    policies, reach, regressions, repair, scale, services, top, tuning,
+    policies, reach, regressions, repair, scale, services, shell_table, top, tuning,
 };
 
 /// One story.
@@ -317,6 +317,41 @@ pub const ALL: &[Scenario] = &[
         "ipvs-agent list is ipvsadm -Ln, byte for byte",
         node::list,
     ),
+    Scenario {
+        bare: true,
+        on_demand: true,
+        ..ipvs(
+            "shell-list",
+            "every listing of generated tables is ipvsadm's, byte for byte",
+            shell_table::listings,
+        )
+    },
+    Scenario {
+        bare: true,
+        on_demand: true,
+        ..ipvs(
+            "shell-verbs",
+            "each verb of ipvsadm does what ipvsadm does",
+            shell_table::verbs,
+        )
+    },
+    Scenario {
+        bare: true,
+        on_demand: true,
+        ..ipvs(
+            "shell-rules",
+            "what one saves the other restores; a mistake leaves the kernel as it was",
+            shell_table::rules,
+        )
+    },
+    Scenario {
+        on_demand: true,
+        ..ipvs(
+            "shell-owned",
+            "what an agent made is not harmed by accident, and has names while it runs",
+            shell_table::owned,
+        )
+    },
     story(
         "host-daemon",
         "a daemon of the node does not answer on a VIP",

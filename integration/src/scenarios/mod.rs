@@ -28,6 +28,7 @@ mod repair;
 mod run;
 mod scale;
 mod services;
+mod shell_table;
 mod top;
 mod tuning;
 
