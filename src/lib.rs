@@ -12,6 +12,7 @@
 //! * `resolve` what a Service means on this node, with a reason for everything left out
 //! * `dataplane` how a kernel is made to do it: observe, plan, apply
 //! * `netfilter`, `routing` clients of the kernel that know nothing of Services
+//! * `explain` why a Service is served as it is, and what becomes of a packet
 //! * `sync` the loop; `http`, `events`, `telemetry` its windows
 //! * `ask` what a running agent is asked by the other commands on its node
 //! * `inspect` what people look at; `cli`, `commands` the command line
@@ -22,6 +23,7 @@ pub mod cluster;
 pub mod commands;
 pub mod dataplane;
 pub mod events;
+pub mod explain;
 pub mod http;
 pub mod inspect;
 pub mod model;

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => commands::diff::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Top(args) => commands::top::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Explain(args) => commands::explain::run(&args),
         Command::Cleanup(args) => commands::cleanup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => {
             commands::manual::completions(&args).map(|()| ExitCode::SUCCESS)

@@ -4,7 +4,7 @@
 //!  ipvs-agent list, top, explain … ── HTTP over a Unix socket ──→ server ── Question ──→ sync::Loop
 //!                                  ←───────── JSON ─────────────        ←── Answer ────
 //! ```
-//! * `table` and `Diff` the answers: values with a documented JSON form
+//! * `table`, `explain` and `Diff` the answers: values with a documented JSON form
 //! * `server` the agent's side: a socket that only root may open
 //! * `client` the other commands' side
 //!
@@ -12,6 +12,7 @@
 //! [`Ask::Diff`] reads the kernel.
 
 pub mod client;
+pub mod explain;
 pub mod server;
 pub mod table;
 
@@ -22,9 +23,13 @@ pub use client::{AskError, ask};
 pub use table::{EndpointState, NamedRealServer, NamedServer, ServerKey, Table};
 
 use crate::model::Drift;
+use explain::{Asked, Explained};
 
 /// Where the agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/ipvs-agent/agent.sock";
+
+/// What names of Services end in unless told otherwise.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// What may be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub enum Ask {
     Table,
     /// What the kernel lacks or has too much of. Reads the whole kernel state, as an audit does.
     Diff,
+    /// Why a Service is served as it is, or what becomes of a packet.
+    Explain(Asked),
 }
 
 /// `GET /v1/diff`: the kernel against what the agent wants.
@@ -47,6 +54,7 @@ pub struct Diff {
 pub enum Answer {
     Table(Table),
     Diff(Diff),
+    Explained(Explained),
     /// It cannot be told now; the text says why.
     NotNow(String),
 }

@@ -6,19 +6,22 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Ask, Question};
+use super::explain::{Asked, Explained, Packet};
+use super::{Answer, Ask, CLUSTER_DOMAIN, Question};
+use crate::model::ObjectName;
 
 /// A socket that is listened on; its file goes with it.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Drop for SocketFile {
 impl AskSocket {
     /// Listens at `path`, in place of an agent that ended without removing it. Its folder is made if it
     /// is not there, for root alone.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &std::path::Path) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(0o700).create(folder)?;
@@ -78,6 +81,8 @@ fn router(questions: mpsc::Sender<Question>) -> Router {
     Router::new()
         .route("/v1/table", get(table))
         .route("/v1/diff", get(diff))
+        .route("/v1/explain/service/{namespace}/{name}", get(service))
+        .route("/v1/explain/packet", get(packet))
         .with_state(questions)
 }
 
@@ -91,6 +96,28 @@ async fn diff(State(questions): Questions) -> Response {
     respond(&questions, Ask::Diff).await
 }
 
+#[derive(Deserialize)]
+struct Names {
+    #[serde(rename = "cluster-domain")]
+    cluster_domain: Option<String>,
+}
+
+async fn service(
+    State(questions): Questions,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(names): Query<Names>,
+) -> Response {
+    let name = ObjectName::new(&namespace, &name);
+    let domain = names
+        .cluster_domain
+        .unwrap_or_else(|| CLUSTER_DOMAIN.to_owned());
+    respond(&questions, Ask::Explain(Asked::Service { name, domain })).await
+}
+
+async fn packet(State(questions): Questions, Query(packet): Query<Packet>) -> Response {
+    respond(&questions, Ask::Explain(Asked::Packet(packet))).await
+}
+
 /// Hands a question on and waits for the loop to have time for it.
 async fn respond(questions: &mpsc::Sender<Question>, ask: Ask) -> Response {
     let (reply, answered) = oneshot::channel();
@@ -101,6 +128,11 @@ async fn respond(questions: &mpsc::Sender<Question>, ask: Ask) -> Response {
     match tokio::time::timeout(PATIENCE, answered).await {
         Ok(Ok(Answer::Table(table))) => Json(table).into_response(),
         Ok(Ok(Answer::Diff(diff))) => Json(diff).into_response(),
+        Ok(Ok(Answer::Explained(Explained::Service(service)))) => Json(service).into_response(),
+        Ok(Ok(Answer::Explained(Explained::Packet(trace)))) => Json(trace).into_response(),
+        Ok(Ok(Answer::Explained(Explained::NoSuch(text)))) => {
+            (StatusCode::NOT_FOUND, text).into_response()
+        }
         Ok(Ok(Answer::NotNow(why))) => not_now(why),
         Ok(Err(_)) => not_now("the agent ends".to_owned()),
         Err(_) => not_now(format!(

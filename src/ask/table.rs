@@ -123,6 +123,22 @@ impl From<crate::model::Protocol> for Protocol {
     }
 }
 
+impl From<Protocol> for crate::model::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::model::Protocol::from(*self).fmt(f)
+    }
+}
+
 impl From<crate::model::Family> for Family {
     fn from(family: crate::model::Family) -> Self {
         match family {

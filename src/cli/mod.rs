@@ -3,6 +3,7 @@
 mod check;
 pub mod config;
 mod diff;
+mod explain;
 mod kernel;
 mod manual;
 mod output;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use check::CheckArgs;
 pub use diff::DiffArgs;
+pub use explain::ExplainArgs;
 pub use kernel::KernelArgs;
 pub use manual::{CompletionsArgs, ManArgs};
 pub use output::Output;
@@ -62,6 +64,8 @@ pub enum Command {
     Check(Box<CheckArgs>),
     /// Shows live who has how much traffic: Services, their backends, their connections
     Top(TopArgs),
+    /// Says why a Service is served as it is, or what becomes of a packet
+    Explain(Box<ExplainArgs>),
     /// Removes all that the agent made on this node, and nothing else
     Cleanup(CleanupArgs),
     /// Prints what a shell needs to complete this program's command line

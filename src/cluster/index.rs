@@ -105,6 +105,11 @@ impl Index {
         self.services.get(name)
     }
 
+    /// The names of all Services.
+    pub fn service_names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
     /// The slices of a Service.
     pub fn slices(&self, service: &ObjectName) -> Vec<&EndpointSlice> {
         self.slices
@@ -179,6 +184,7 @@ mod tests {
 
     fn slice_of(service: &str) -> EndpointSlice {
         EndpointSlice {
+            hostnames: BTreeMap::new(),
             triggered: None,
             weight: None,
             service: ObjectName::new("ns", service),

@@ -53,6 +53,11 @@ pub struct ServiceSpec {
     pub internal_traffic_policy: Option<Box<str>>,
     pub external_traffic_policy: Option<Box<str>>,
     pub health_check_node_port: Option<i64>,
+    pub external_name: Option<Box<str>>,
+    pub traffic_distribution: Option<Box<str>>,
+    /// Whether it has any key.
+    #[serde(rename = "selector", deserialize_with = "meta::is_given")]
+    pub has_selector: bool,
 }
 
 /// One entry of a Service's `spec.ports`.
@@ -135,6 +140,7 @@ pub struct Endpoint {
     #[serde(deserialize_with = "or_default")]
     pub conditions: EndpointConditions,
     pub node_name: Option<Box<str>>,
+    pub hostname: Option<Box<str>>,
     pub zone: Option<Box<str>>,
     #[serde(deserialize_with = "or_default")]
     pub hints: EndpointHints,
@@ -193,6 +199,7 @@ pub struct EndpointSubset {
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointAddress {
     pub ip: Option<Box<str>>,
+    pub hostname: Option<Box<str>>,
     pub node_name: Option<Box<str>>,
 }
 

@@ -6,6 +6,7 @@ pub mod cleanup;
 mod config;
 pub mod connections;
 pub mod diff;
+pub mod explain;
 pub mod ipvsadm;
 pub mod list;
 pub mod manual;

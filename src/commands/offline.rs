@@ -10,12 +10,14 @@ use super::choice::{self, Choice};
 use super::config::{api_access, engine_config};
 use super::explain_ipvs;
 use crate::ask::Diff;
+use crate::ask::explain::{Asked, Explained};
 use crate::cli::{AgentArgs, LogFormat, SourceArgs};
 use crate::cluster::{Event, SourceBoard, manifests, watch};
 use crate::dataplane::Dataplane;
 use crate::dataplane::iptables::IptablesDataplane;
 use crate::dataplane::ipvs::IpvsDataplane;
 use crate::netfilter::exec::Iptables;
+use crate::routing::RouteClient;
 use crate::sync::Engine;
 use crate::sync::engine::EngineConfig;
 use crate::telemetry;
@@ -37,6 +39,28 @@ pub fn diff(args: &AgentArgs) -> anyhow::Result<Diff> {
             engine(config.with_settings(policy), &args.source)?,
         )
     }
+}
+
+/// What an agent with these flags would answer about a Service or a packet. Nobody needs to be root.
+pub fn explain(args: &AgentArgs, asked: &Asked) -> anyhow::Result<Explained> {
+    let choice = choice::expect(&args.services)?;
+    let config = engine_config(args, &choice)?;
+    if choice.serves_by_ipvs {
+        knowing(engine::<IpvsDataplane>(config, &args.source)?, asked)
+    } else {
+        let policy = config.settings.policy.clone();
+        let config = config.with_settings(policy);
+        knowing(engine::<IptablesDataplane>(config, &args.source)?, asked)
+    }
+}
+
+/// It goes by where the node stands, and by nothing else of the kernel's.
+fn knowing<D: Dataplane>(mut engine: Engine<D>, asked: &Asked) -> anyhow::Result<Explained> {
+    let network = RouteClient::open().and_then(|mut routes| routes.node_network());
+    engine.set_node_network(network.context("read the node's addresses")?);
+    engine.refresh_network();
+    engine.resolve_dirty(None);
+    Ok(engine.explain(asked))
 }
 
 /// The dataplane that an agent would take.

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use crate::model::{Drift, Family, Moment, NodeNetwork, RealServerKey, VipPort, VirtualServer};
 use crate::resolve::{Change, DesiredState};
 pub use ipvs::ServerKey;
+use policy::PolicySettings;
 
 /// Address ranges of the cluster, from objects of the API or from configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,7 +36,7 @@ pub struct ClusterNetwork {
 
 impl ClusterNetwork {
     /// Where the pods of this node are, as closely as it is known.
-    fn pods_of_this_node(&self) -> BTreeSet<IpNet> {
+    pub fn pods_of_this_node(&self) -> BTreeSet<IpNet> {
         let known = |net: &&IpNet| {
             let mut here = self.node_pod_cidrs.iter();
             here.any(|here| Family::of(here.addr()) == Family::of(net.addr()))
@@ -61,6 +62,12 @@ pub trait Dataplane {
     type Scope: Scope;
     /// One act upon the kernel; prints in the syntax of the tool that would do the same.
     type Step: fmt::Display + fmt::Debug + Clone;
+
+    /// `ipvs` or `iptables`.
+    fn name() -> &'static str;
+
+    /// Who is masqueraded, and how pods are known.
+    fn policy(settings: &Self::Settings) -> &PolicySettings;
 
     /// The target for all that is desired, made afresh. Costs all virtual servers.
     fn target(

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod connections;
 pub mod diff;
+pub mod explain;
 pub mod modules;
 pub mod rules;
 pub mod structured;

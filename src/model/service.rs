@@ -96,8 +96,51 @@ pub struct ServiceSpec {
     pub health_check_node_port: u16,
     /// Carries the label `service.kubernetes.io/service-proxy-name`: another proxy serves it.
     pub other_proxy: Option<Box<str>>,
+    /// `spec.selector` chooses the endpoints; without it somebody else writes them. Kept to explain the
+    /// Service, as are the next two: nothing that is served depends on them.
+    pub has_selector: bool,
+    pub traffic_distribution: Option<TrafficDistribution>,
+    /// `spec.externalName` of a Service of that type.
+    pub external_name: Option<Box<str>>,
     /// Annotations under `ipvs-agent.io/` and `kube-router.io/`, the only ones kept.
     pub annotations: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// `spec.trafficDistribution`: by what the control plane hints endpoints. Only the hints decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrafficDistribution {
+    /// Also under its older name, `PreferClose`.
+    SameZone,
+    SameNode,
+}
+
+impl fmt::Display for TrafficDistribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SameZone => "PreferSameZone",
+            Self::SameNode => "PreferSameNode",
+        })
+    }
+}
+
+impl fmt::Display for ServiceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalName => "ExternalName",
+        })
+    }
+}
+
+impl fmt::Display for TrafficPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        })
+    }
 }
 
 /// One entry of `spec.ports`.
@@ -123,6 +166,9 @@ pub struct EndpointSlice {
     pub address_type: AddressType,
     pub ports: Vec<EndpointPort>,
     pub endpoints: Vec<Endpoint>,
+    /// Of endpoints that have one: DNS knows them by it. Here and not at the endpoint, of which there are
+    /// many, since few have one.
+    pub hostnames: BTreeMap<IpAddr, Box<str>>,
     /// From the annotation `ipvs-agent.io/weight`: that of its endpoints.
     pub weight: Option<u32>,
     /// When that happened which the slice was last written for, by the clock of who wrote it
@@ -138,6 +184,7 @@ impl EndpointSlice {
             address_type,
             ports,
             endpoints,
+            hostnames,
             weight,
             triggered: _,
         } = self;
@@ -145,6 +192,7 @@ impl EndpointSlice {
             && *address_type == other.address_type
             && *ports == other.ports
             && *endpoints == other.endpoints
+            && *hostnames == other.hostnames
             && *weight == other.weight
     }
 }

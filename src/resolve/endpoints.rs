@@ -25,6 +25,8 @@ pub struct Selection {
     pub refused: Vec<(HostPort, ExclusionReason)>,
     /// Whether any endpoint anywhere is ready, or terminating and serving.
     pub any: bool,
+    /// By which hints the first set is narrowed.
+    pub topology: Topology,
 }
 
 /// What one traffic policy makes of the endpoints.
@@ -104,6 +106,7 @@ pub(super) fn select(
         any: merged
             .values()
             .any(|endpoint| endpoint.ready || endpoint.serves_while_terminating()),
+        topology,
     }
 }
 

@@ -23,14 +23,15 @@ use ipnet::IpNet;
 
 use crate::model::{
     EndpointSlice, Family, HealthCheck, HostPort, NodeInfo, ObjectName, Persistence, Protocol,
-    Scheduler, ServicePortName, ServiceSpec, ServiceType, TrafficPolicy, Tuning, Unserved, VipKind,
-    VipPort, VirtualServer,
+    Scheduler, ServicePort, ServicePortName, ServiceSpec, ServiceType, TrafficPolicy, Tuning,
+    Unserved, VipKind, VipPort, VirtualServer,
 };
-pub use annotations::KERNEL_SCHEDULERS;
+pub use annotations::{KERNEL_SCHEDULERS, scheduler_wish};
 pub use desired::{Change, DesiredState};
 pub use endpoints::{ExclusionReason, Selection};
 pub use node_addresses::NodePortAddresses;
 pub use reserved::Reserved;
+pub use topology::Topology;
 
 /// Settings that decide what a Service means on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,8 +188,23 @@ pub fn resolve(view: View<'_>) -> Resolved {
     out
 }
 
+/// The endpoints of every port of a Service in every family in which there are any, also of a
+/// Service that `resolve` skips.
+pub fn survey(view: View<'_>) -> Vec<(&ServicePort, Family, Selection)> {
+    let wishes = annotations::read(view.spec, view.policy, &mut Vec::new());
+    let ports = view.spec.ports.iter();
+    ports
+        .flat_map(|port| Family::ALL.map(|family| (port, family)))
+        .map(|(port, family)| {
+            let selection = endpoints::select(view, family, port, &wishes.weights);
+            (port, family, selection)
+        })
+        .filter(|(_, _, found)| !found.cluster.real_servers.is_empty() || !found.refused.is_empty())
+        .collect()
+}
+
 /// The traffic policy that holds at an address of this kind.
-fn policy_of(spec: &ServiceSpec, kind: VipKind) -> TrafficPolicy {
+pub fn policy_of(spec: &ServiceSpec, kind: VipKind) -> TrafficPolicy {
     if kind.is_external() {
         spec.external_traffic_policy
     } else {

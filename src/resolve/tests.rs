@@ -51,6 +51,7 @@ fn lab() -> Lab {
 impl Lab {
     fn slice(mut self, port: &str, number: u16, endpoints: &[Endpoint]) -> Self {
         self.slices.push(EndpointSlice {
+            hostnames: BTreeMap::new(),
             triggered: None,
             weight: None,
             service: ObjectName::new("ns", "web"),

@@ -9,8 +9,9 @@ use super::merge::Merged;
 use crate::model::{NodeInfo, RealServerKey};
 
 /// How near an endpoint has to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Topology {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Topology {
+    #[default]
     Anywhere,
     /// Hinted for this zone.
     Zone(String),

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::engine::Engine;
+use crate::ask::explain::{Asked, Explained};
 use crate::ask::{Diff, EndpointState, NamedRealServer, NamedServer, ServerKey, Table};
 use crate::dataplane::{self, Dataplane, Drain};
+use crate::explain;
 use crate::model::{
     Endpoint, HostPort, Moment, RealServer, RealServers, TrafficPolicy, VipPort, VirtualServer,
 };
@@ -67,6 +69,22 @@ impl<D: Dataplane> Engine<D> {
         let drift = steps.iter().flat_map(|step| D::drift(step, observed));
         Diff {
             drift: drift.collect(),
+        }
+    }
+
+    /// Why a Service is served as it is, or what becomes of a packet.
+    pub fn explain(&self, asked: &Asked) -> Explained {
+        let (facts, index) = (self.facts(), self.index());
+        match asked {
+            Asked::Packet(packet) => Explained::Packet(explain::follow(&facts, *packet)),
+            Asked::Service { name, domain } => match index.service(name) {
+                Some(spec) => {
+                    let slices = index.slices(name);
+                    let service = explain::service(&facts, name, spec, &slices, domain);
+                    Explained::Service(Box::new(service))
+                }
+                None => Explained::NoSuch(explain::no_such_service(name, index.service_names())),
+            },
         }
     }
 

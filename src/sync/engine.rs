@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use super::place::{Moved, Place, PlaceConfig};
 use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
+use crate::explain::Facts;
 use crate::model::{
     HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, Scheduler, VipKind,
     VipPort, VirtualServer,
@@ -135,6 +136,27 @@ impl<D: Dataplane> Engine<D> {
     /// The mirror, for the shell that reads and writes the kernel.
     pub fn observed_mut(&mut self) -> &mut Option<D::Observed> {
         &mut self.observed
+    }
+
+    /// What explanations go by. Costs the virtual servers that are somebody else's.
+    pub fn facts(&self) -> Facts<'_> {
+        let node = self.index.node();
+        let own = self
+            .place
+            .own_addresses()
+            .chain(node.addresses.iter().copied());
+        Facts {
+            dataplane: D::name(),
+            node,
+            own_addresses: own.collect(),
+            node_port_addresses: self.place.node_ports(),
+            reserved: self.place.reserved(),
+            policy: &self.config.policy,
+            desired: &self.desired,
+            foreign: self.observed.iter().flat_map(D::foreign).collect(),
+            network: &self.network,
+            settings: D::policy(&self.config.settings),
+        }
     }
 
     /// Says where the node stands. What follows from it is part of the next resolving.

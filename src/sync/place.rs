@@ -64,6 +64,11 @@ impl Place {
         &self.node_ports
     }
 
+    /// Addresses of the node's interfaces.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.network.addresses.iter().map(IpNet::addr)
+    }
+
     pub fn reserved(&self) -> &Reserved {
         &self.reserved
     }
@@ -209,6 +214,7 @@ mod tests {
         index.apply(Event::SliceApplied(
             ObjectName::new("default", "kubernetes"),
             Box::new(EndpointSlice {
+                hostnames: BTreeMap::new(),
                 triggered: None,
                 weight: None,
                 service: ObjectName::new("default", "kubernetes"),

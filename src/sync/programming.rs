@@ -106,6 +106,7 @@ mod tests {
                 ports: Vec::new(),
                 endpoints: Vec::new(),
                 weight: Some(weight),
+                hostnames: BTreeMap::new(),
                 triggered: triggered.map(at),
             };
             let name = ObjectName::new("ns", &format!("{service}-1"));

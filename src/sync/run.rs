@@ -176,6 +176,7 @@ impl<D: Dataplane> Loop<D> {
         } else {
             match ask {
                 Ask::Table => Answer::Table(self.engine.table(self.now())),
+                Ask::Explain(asked) => Answer::Explained(self.engine.explain(&asked)),
                 Ask::Diff => match self.dataplane.observe(self.engine.observed()) {
                     Ok(observed) => Answer::Diff(self.engine.diff(&observed, self.now())),
                     Err(error) => Answer::NotNow(format!("it could not {}", chain(&error))),

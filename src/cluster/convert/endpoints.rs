@@ -1,5 +1,6 @@
 //! EndpointSlices, and Endpoints objects in the same shape.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -38,6 +39,7 @@ pub fn endpoint_slice(
         }
     };
     let mut endpoints = Vec::with_capacity(object.endpoints.len());
+    let mut hostnames = BTreeMap::new();
     for (i, entry) in object.endpoints.iter().enumerate() {
         let field = || format!("endpoints[{i}].addresses[0]");
         // The API allows up to 100 addresses and gives a meaning to the first one only.
@@ -47,6 +49,8 @@ pub fn endpoint_slice(
         match problems.address_at(&field, text) {
             Some(addr) if Family::of(addr) == address_type => {
                 endpoints.push(endpoint(addr, entry));
+                let hostname = entry.hostname.clone().filter(|name| !name.is_empty());
+                hostnames.extend(hostname.map(|name| (addr, name)));
             }
             Some(_) => problems.refuse(&field(), text, "an address of the slice's addressType"),
             None => {}
@@ -57,6 +61,7 @@ pub fn endpoint_slice(
         address_type,
         ports: ports("ports", &object.ports, PortNames::Required, &mut problems),
         endpoints,
+        hostnames,
         weight: weight(object, &mut problems),
         triggered: triggered(object),
     };
@@ -78,6 +83,7 @@ pub fn endpoints(object: &objects::Endpoints) -> Converted<Vec<(SliceName, Endpo
             &mut problems,
         );
         let mut all = Vec::new();
+        let mut hostnames = BTreeMap::new();
         for (list, addresses, ready) in [
             ("addresses", &subset.addresses, true),
             ("notReadyAddresses", &subset.not_ready_addresses, false),
@@ -85,6 +91,8 @@ pub fn endpoints(object: &objects::Endpoints) -> Converted<Vec<(SliceName, Endpo
             for (j, address) in addresses.iter().enumerate() {
                 let text = address.ip.as_deref().unwrap_or_default();
                 let addr = problems.address_at(&|| format!("{field}.{list}[{j}].ip"), text);
+                let hostname = address.hostname.clone().filter(|name| !name.is_empty());
+                hostnames.extend(addr.zip(hostname));
                 all.extend(addr.map(|addr| Endpoint {
                     addr,
                     ready,
@@ -110,6 +118,7 @@ pub fn endpoints(object: &objects::Endpoints) -> Converted<Vec<(SliceName, Endpo
                     address_type: family,
                     ports: ports.clone(),
                     endpoints,
+                    hostnames: hostnames.clone(),
                     weight: None,
                     triggered: None,
                 };

@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use super::problem::Problems;
 use super::{Converted, object_name};
 use crate::cluster::objects;
-use crate::model::{Family, ObjectName, ServicePort, ServiceSpec, ServiceType, TrafficPolicy};
+use crate::model::{
+    Family, ObjectName, ServicePort, ServiceSpec, ServiceType, TrafficDistribution, TrafficPolicy,
+};
 
 /// Affinity timeout of the API if none is given, and its greatest value: three hours, one day.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
@@ -51,6 +53,14 @@ pub fn service(object: &objects::Service) -> Converted<(ObjectName, ServiceSpec)
             .as_ref()
             .and_then(|labels| labels.get(objects::PROXY_NAME_LABEL))
             .map(|proxy| proxy.as_str().into()),
+        has_selector: spec.has_selector,
+        // What it does not know it need not judge: the hints alone decide.
+        traffic_distribution: match spec.traffic_distribution.as_deref() {
+            Some("PreferClose" | "PreferSameZone") => Some(TrafficDistribution::SameZone),
+            Some("PreferSameNode") => Some(TrafficDistribution::SameNode),
+            _ => None,
+        },
+        external_name: spec.external_name.clone().filter(|name| !name.is_empty()),
         annotations: meta
             .annotations
             .iter()

@@ -31,6 +31,12 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Whether a map has entries, none of which is kept.
+pub(super) fn is_given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let map = Option::<BTreeMap<String, IgnoredAny>>::deserialize(deserializer)?;
+    Ok(map.is_some_and(|map| !map.is_empty()))
+}
+
 /// Metadata with the labels and annotations that this agent reads.
 pub(super) fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     Ok(Option::<Slim<KnownLabels>>::deserialize(deserializer)?

@@ -30,7 +30,8 @@ fn a_service_counts_once_for_each_change() {
     assert_eq!(cluster.service(web(cluster_ip())), "ns/web");
     assert_eq!(cluster.service(web(cluster_ip())), "");
     // What a proxy does not read is no change.
-    let mut written = web(with(cluster_ip(), json!({"selector": {"app": "web"}})));
+    let unread = json!({"allocateLoadBalancerNodePorts": false});
+    let mut written = web(with(cluster_ip(), unread));
     written["metadata"]["resourceVersion"] = json!("77");
     written["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": "now"});
     written["metadata"]["labels"] = json!({"team": "web"});

@@ -64,6 +64,14 @@ impl Dataplane for IptablesDataplane {
     type Scope = Scope;
     type Step = Step;
 
+    fn name() -> &'static str {
+        "iptables"
+    }
+
+    fn policy(settings: &PolicySettings) -> &PolicySettings {
+        settings
+    }
+
     fn target(
         settings: &PolicySettings,
         network: &ClusterNetwork,

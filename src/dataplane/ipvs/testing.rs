@@ -13,6 +13,7 @@ use super::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer}
 use super::share::Share;
 use super::signature::is_signed;
 use super::{IpvsDataplane, Observed, Scope, ServerKey, Settings, Step, Target, convert, sysctl};
+use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Drain, Error, Holdings, Report};
 use crate::model::{
@@ -381,6 +382,14 @@ impl Dataplane for Kernel {
     type Observed = Observed;
     type Scope = Scope;
     type Step = Step;
+
+    fn name() -> &'static str {
+        IpvsDataplane::name()
+    }
+
+    fn policy(settings: &Settings) -> &PolicySettings {
+        &settings.policy
+    }
 
     fn target(settings: &Settings, network: &ClusterNetwork, desired: &DesiredState) -> Target {
         IpvsDataplane::target(settings, network, desired)

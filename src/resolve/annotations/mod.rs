@@ -13,7 +13,7 @@ mod weights;
 
 use super::{Finding, Policy};
 use crate::model::{Scheduler, ServiceSpec, Tuning};
-pub use scheduler::KERNEL_SCHEDULERS;
+pub use scheduler::{KERNEL_SCHEDULERS, wish as scheduler_wish};
 pub(super) use weights::Weights;
 
 /// A Service's wishes, taken as far as they can be.

@@ -22,10 +22,7 @@ pub(super) fn scheduler(
     policy: &Policy,
     findings: &mut Vec<Finding>,
 ) -> Scheduler {
-    let wish = [OURS, KUBE_ROUTER]
-        .into_iter()
-        .find_map(|key| spec.annotations.get(key).map(|value| (key, value)));
-    let Some((key, value)) = wish else {
+    let Some((key, value)) = wish(spec) else {
         return policy.scheduler.clone();
     };
     match parse(value, policy) {
@@ -48,6 +45,13 @@ pub(super) fn scheduler(
             policy.scheduler.clone()
         }
     }
+}
+
+/// The annotation by which a Service asks for a scheduler: key and value.
+pub fn wish(spec: &ServiceSpec) -> Option<(&'static str, &str)> {
+    [OURS, KUBE_ROUTER]
+        .into_iter()
+        .find_map(|key| Some((key, &**spec.annotations.get(key)?)))
 }
 
 /// `NAME[,FLAG…]` as a scheduler that this kernel has.

@@ -45,6 +45,7 @@ fn ready(addr: &str, node: &str) -> Endpoint {
 
 fn slice(port: &str, number: u16, endpoints: &[Endpoint]) -> EndpointSlice {
     EndpointSlice {
+        hostnames: BTreeMap::new(),
         triggered: None,
         weight: None,
         service: ObjectName::new("ns", "web"),

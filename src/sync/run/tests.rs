@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::cluster::{Kind, SourceBoard};
+use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::{ClusterNetwork, Counters, Holdings};
 use crate::model::{Drift, NodeNetwork, Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
 use crate::resolve::{Change, DesiredState, Policy};
@@ -49,13 +50,21 @@ impl Scope for Touched {
 }
 
 impl Dataplane for Tuples {
-    type Settings = ();
+    type Settings = PolicySettings;
     type Target = ();
     type Observed = BTreeSet<VipPort>;
     type Scope = Touched;
     type Step = Add;
 
-    fn target((): &(), _: &ClusterNetwork, _: &DesiredState) {}
+    fn name() -> &'static str {
+        "tuples"
+    }
+
+    fn policy(settings: &PolicySettings) -> &PolicySettings {
+        settings
+    }
+
+    fn target(_: &PolicySettings, _: &ClusterNetwork, _: &DesiredState) {}
 
     fn nothing() {}
 
@@ -168,7 +177,7 @@ impl Bench {
                 tunable: true,
                 external_ip_cidrs: Vec::new(),
             },
-            settings: (),
+            settings: PolicySettings::default(),
             service_cidrs: BTreeSet::new(),
             pod_cidrs: BTreeSet::new(),
             place: PlaceConfig::default(),

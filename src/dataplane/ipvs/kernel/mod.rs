@@ -10,6 +10,7 @@ use ipvs_sys::Client;
 
 use super::drift::drift;
 use super::{Observed, Scope, ServerKey, Settings, Step, Target, plan};
+use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Drain, Error, Holdings, Report};
 use crate::model::{Drift, Moment, NodeNetwork, VipPort, VirtualServer};
 use crate::netfilter::conntrack::ConntrackClient;
@@ -66,6 +67,14 @@ impl Dataplane for IpvsDataplane {
     type Observed = Observed;
     type Scope = Scope;
     type Step = Step;
+
+    fn name() -> &'static str {
+        "ipvs"
+    }
+
+    fn policy(settings: &Settings) -> &PolicySettings {
+        &settings.policy
+    }
 
     fn target(settings: &Settings, network: &ClusterNetwork, desired: &DesiredState) -> Target {
         Target::of(settings.clone(), network.clone(), desired)

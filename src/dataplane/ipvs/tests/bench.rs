@@ -50,6 +50,7 @@ pub fn slice(of: &str, endpoints: &str) -> EndpointSlice {
     let [name, protocol, number] = of.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let endpoints: Vec<_> = endpoints.split_whitespace().map(endpoint).collect();
     EndpointSlice {
+        hostnames: BTreeMap::new(),
         triggered: None,
         weight: None,
         service: ObjectName::new("ns", "web"),

@@ -371,6 +371,7 @@ fn udp_slice(number: u8, endpoints: &[(&str, &str)]) -> Happening {
         for_nodes: Vec::new(),
     };
     let slice = EndpointSlice {
+        hostnames: BTreeMap::new(),
         triggered: None,
         weight: None,
         service: ObjectName::new("ns", &format!("s{number}")),

@@ -286,6 +286,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
                 ..endpoint
             };
             EndpointSlice {
+                hostnames: BTreeMap::new(),
                 triggered: None,
                 service: service_name(owner),
                 address_type: family,
