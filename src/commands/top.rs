@@ -103,55 +103,68 @@ fn live(mut source: Source, mut state: State) -> anyhow::Result<()> {
     source.wait_for_names(NAMES_AT_FIRST);
     let mut screen = Screen(ratatui::try_init().context("cannot use the terminal")?);
     let mut read = source.now();
+    let mut frame = draw(&mut screen.0, &source, &mut state)?;
     while !ended.load(Ordering::Relaxed) {
-        let (visible, page) = draw(&mut screen.0, &source, &mut state)?;
         let due = read + state.interval;
-        let effect = match input(due.saturating_sub(source.now()))? {
-            Some(Press::Key(input)) => {
-                let all = source.keys(&state);
-                state.press(input, &all, page)
-            }
+        let left = if state.paused {
+            Duration::MAX
+        } else {
+            due.saturating_sub(source.now())
+        };
+        let effect = match input(left)? {
+            Some(Press::Key(input)) => state.press(input, &frame.lines, frame.page),
             Some(Press::Redraw) => Effect::Draw,
             Some(Press::Interrupt) => Effect::Quit,
             None if source.now() >= due && !state.paused => Effect::Read,
-            None => Effect::Draw,
+            None if source.names_came() => Effect::Draw,
+            None => continue,
         };
         match effect {
             Effect::Quit => break,
             Effect::Read => {
-                source.read_again(&state, &visible);
+                source.read_again(&state, frame.visible(&state));
                 read = source.now();
             }
             Effect::Draw => {}
         }
-        // A pause is not made up for.
-        if state.paused {
-            read = source.now();
-        }
+        frame = draw(&mut screen.0, &source, &mut state)?;
     }
     Ok(())
 }
 
-/// Draws a frame; gives the lines on it, and how many fit.
+/// What is on the screen.
+struct Drawn {
+    /// What names each line, also of those that do not fit.
+    lines: Vec<RowKey>,
+    page: usize,
+}
+
+impl Drawn {
+    fn visible(&self, state: &State) -> &[RowKey] {
+        let first = state.screen().first.min(self.lines.len());
+        let last = (first + self.page).min(self.lines.len());
+        &self.lines[first..last]
+    }
+}
+
+/// Draws a frame.
 fn draw(
     terminal: &mut DefaultTerminal,
     source: &Source,
     state: &mut State,
-) -> anyhow::Result<(Vec<RowKey>, usize)> {
+) -> anyhow::Result<Drawn> {
     let rows = rows(&source.data(), state);
     let content = match state.screen().place {
         Place::Connections(..) => Content::Connections(source.connections()),
         _ => Content::Rows(&rows),
     };
     let height = terminal.size()?.height;
-    let all = view_of(source, state, content).keys();
+    let lines = view_of(source, state, content).keys();
     let page = view_of(source, state, content).page(height);
-    state.scroll(&all, page);
+    state.scroll(&lines, page);
     let view = view_of(source, state, content);
     terminal.draw(|frame| view.render(frame.area(), frame.buffer_mut()))?;
-    let first = state.screen().first;
-    let visible = all.into_iter().skip(first).take(page).collect();
-    Ok((visible, page))
+    Ok(Drawn { lines, page })
 }
 
 fn view_of<'a>(source: &'a Source, state: &'a State, content: Content<'a>) -> View<'a> {

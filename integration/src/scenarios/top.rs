@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -104,38 +104,46 @@ fn streams(to: SocketAddr, number: usize) -> Result<Vec<(TcpStream, String)>> {
     (0..number).map(|_| open_stream("p12", to)).collect()
 }
 
-/// So many connections in so long, by `--once`: at least that long lies between its readings.
+/// So many connections between two readings, whose moments are known from both sides.
 fn rates(lab: &Lab, api: SocketAddr) -> Result<()> {
-    let seconds = 12;
-    let interval = format!("{seconds}s");
-    let output = std::thread::scope(|scope| {
-        let printed = scope.spawn(|| top_once(lab, &["--interval", &interval, "--filter", "api"]));
-        // After the first reading, and long before the last one.
-        std::thread::sleep(Duration::from_secs(3));
-        let asked: Result<Vec<_>> = (0..RATE_CONNECTIONS)
-            .map(|_| probe("p12", Tcp, api))
-            .collect();
-        asked?;
-        printed.join().map_err(|_| anyhow::anyhow!("it panicked"))?
-    })?;
-    let text = String::from_utf8(output.stdout)?;
-    let row = text
-        .lines()
-        .find(|line| line.starts_with("default/api:http "))
-        .with_context(|| text.clone())?;
-    let words: Vec<&str> = row.split_whitespace().collect();
-    // Name, backends with a sign for uneven load, weight, connections a second.
-    let [_, backends, weight, conns, ..] = words[..] else {
-        anyhow::bail!("{text}")
+    let counted = || -> Result<usize> {
+        let list = sh_in("n1", &format!("ipvsadm -Ln --stats --exact -t {api}"))?;
+        let row = list.lines().find(|row| row.starts_with("TCP "));
+        let conns = row.and_then(|row| row.split_whitespace().nth(2));
+        Ok(conns.with_context(|| list.clone())?.parse()?)
     };
-    // Two in each family.
-    ensure!((backends, weight) == ("4!", "4"), "{text}");
-    let conns: f64 = conns.parse()?;
-    let most = RATE_CONNECTIONS as f64 / f64::from(seconds);
-    ensure!(
-        conns > 0.0 && conns <= most + 0.05,
-        "{conns} of {most}:\n{text}"
-    );
+    let before = counted()?;
+    let terminal = Terminal::open("rates", 80, 24)?;
+    let begun = Instant::now();
+    terminal.enter(&command(lab, "--interval 1h --filter api"))?;
+    // Not measured before the second reading.
+    terminal.shows("api", |screen| {
+        cell(screen, "default/api:http", 2).is_some_and(|conns| conns == "-")
+    })?;
+    let after_first = Instant::now();
+    for _ in 0..RATE_CONNECTIONS {
+        probe("p12", Tcp, api)?;
+    }
+    eventually("the kernel has refreshed its counters", || {
+        let now = counted()?;
+        Ok(if now == before + RATE_CONNECTIONS {
+            Ok(())
+        } else {
+            Err(format!("{before}, and now {now}"))
+        })
+    })?;
+    let before_second = Instant::now();
+    // Going on after a pause reads at once.
+    terminal.key("p")?;
+    terminal.shows("the pause", |screen| screen[0].contains("PAUSED"))?;
+    terminal.key("p")?;
+    let shown = terminal.shows("a rate", |screen| {
+        number(screen, "default/api:http", 2).is_some()
+    })?;
+    let rate = number(&shown, "default/api:http", 2).unwrap_or_default();
+    let per = |time: Duration| RATE_CONNECTIONS as f64 / time.as_secs_f64();
+    let bounds = per(begun.elapsed()) - 0.5..=per(before_second - after_first) + 0.5;
+    ensure!(bounds.contains(&rate), "{rate} is not in {bounds:?}");
     Ok(())
 }
 
@@ -344,4 +352,4 @@ fn print(name: &str, screen: &[String]) {
 
 const WEB_STREAMS: usize = 6;
 const API_STREAMS: usize = 24;
-const RATE_CONNECTIONS: usize = 24;
+const RATE_CONNECTIONS: usize = 60;

@@ -102,20 +102,6 @@ impl Source {
         }
     }
 
-    /// What names the lines of where one is.
-    pub fn keys(&self, state: &State) -> Vec<RowKey> {
-        let rows = rows::rows(&self.data(), state);
-        let content = match state.screen().place {
-            Place::Connections(..) => Content::Connections(&self.connections),
-            _ => Content::Rows(&rows),
-        };
-        View {
-            content,
-            ..self.view(state)
-        }
-        .keys()
-    }
-
     /// Reads the kernel for what is looked at; `visible` are the lines on the screen.
     pub fn read(&mut self, state: &State, visible: &[RowKey]) -> anyhow::Result<()> {
         let begun = self.now();
@@ -163,6 +149,16 @@ impl Source {
         self.agent.wait(at_most, &self.reading);
         self.notes.clear();
         self.note();
+    }
+
+    /// Whether the agent has answered since the last reading.
+    pub fn names_came(&mut self) -> bool {
+        let came = self.agent.came(&self.reading);
+        if came {
+            self.notes.clear();
+            self.note();
+        }
+        came
     }
 
     /// The virtual servers whose backends are looked at.
@@ -250,9 +246,7 @@ impl Agent {
     /// Takes an answer that has come; asks again when there is a virtual server that is new, or after a
     /// while.
     fn attend(&mut self, at: Duration, reading: &Reading) {
-        if let Ok(answer) = self.answers.try_recv() {
-            self.take(answer, reading);
-        }
+        self.came(reading);
         let age = at.saturating_sub(self.asked);
         let unknown = self.names.unknown(reading.services.keys());
         let new = !unknown.is_subset(&self.unknown);
@@ -260,6 +254,15 @@ impl Agent {
             self.asked = at;
             self.waiting = self.questions.send(()).is_ok();
         }
+    }
+
+    fn came(&mut self, reading: &Reading) -> bool {
+        let answer = self.answers.try_recv();
+        let came = answer.is_ok();
+        if let Ok(answer) = answer {
+            self.take(answer, reading);
+        }
+        came
     }
 
     fn wait(&mut self, at_most: Duration, reading: &Reading) {

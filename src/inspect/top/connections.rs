@@ -19,7 +19,7 @@ pub struct Connection {
 /// Those of a backend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Connections {
-    /// By client; the first [`MOST`] that the kernel told.
+    /// The established ones first, by client; the first [`MOST`] that the kernel told.
     pub shown: Vec<Connection>,
     pub all: usize,
     /// Clients that persistence ties to the backend.
@@ -59,7 +59,11 @@ impl Connections {
                 });
             }
         }
-        found.shown.sort();
+        // What is open first, in an order that stays.
+        found.shown.sort_by(|a, b| {
+            let over = |connection: &Connection| connection.state != "ESTABLISHED";
+            over(a).cmp(&over(b)).then_with(|| a.cmp(b))
+        });
         found
     }
 }
@@ -89,7 +93,7 @@ mod tests {
 Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
 TCP fd00:0001:0000:0000:0000:0000:0000:0002 9C5F fd00:0096:0000:0000:0000:0000:0000:0002 0050 fd00:0003:0000:0000:0000:0000:0000:0002 1F90 TIME_WAIT       113
 TCP 0A010002 9C43 0A600001 01BB 0A030002 192B TIME_WAIT       113
-TCP 0A010002 9C4B 0A60000A 0035 0A020002 0035 TIME_WAIT       113
+TCP 0A010002 9C41 0A60000A 0035 0A020002 0035 TIME_WAIT       113
 TCP 0A010002 0000 0A60000A 0035 0A020002 0035 ASSURED       10793
 UDP 0A010002 9C4C 0A60000A 0035 0A020002 0035 UDP             293
 TCP 0A010002 9C4A 0A60000A 0035 0A020002 0035 ESTABLISHED     893
@@ -114,7 +118,7 @@ TCP 0A010002 9C4A 0A60000A 0035 0A020002 0035 ESTABLISHED     893
             lines,
             [
                 ("10.1.0.2:40010".to_owned(), "ESTABLISHED", 893),
-                ("10.1.0.2:40011".to_owned(), "TIME_WAIT", 113)
+                ("10.1.0.2:40001".to_owned(), "TIME_WAIT", 113)
             ]
         );
         assert_eq!((found.all, found.tied), (2, 1));
