@@ -218,10 +218,12 @@ fn check_mirror(agent: &mut Agent) {
     assert_eq!(of(&mirror), of(&read), "the mirror is not the kernel");
 }
 
-/// What is known to be somebody else's is not in the set of ours, not even until the next turn.
+/// What is known to be somebody else's is not in the set of ours, not even until the next turn, unless
+/// taking it out has failed: then the retry does it.
 fn check_foreign(agent: &Agent) {
     let engine = &agent.kernel.engine;
     if agent.kernel.dataplane.faults.is_empty()
+        && agent.pace.failures() == 0
         && let Some(mirror) = engine.observed()
     {
         for key in &mirror.foreign {
