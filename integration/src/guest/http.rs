@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -44,6 +45,16 @@ pub fn get(from: &str, server: SocketAddr, path: &str) -> Result<Option<Page>> {
         }
         Err(error) => Err(error).with_context(|| format!("{from} asks http://{server}{path}")),
     }
+}
+
+/// Asks over a socket that is a file.
+pub fn get_at(socket: &str, path: &str) -> Result<Page> {
+    let mut stream = UnixStream::connect(socket).with_context(|| format!("connect to {socket}"))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    page(&text).with_context(|| format!("no HTTP: {text:?}"))
 }
 
 /// The metrics of a node's agent by name and labels; none while it does not listen.

@@ -5,8 +5,8 @@ use anyhow::{Result, bail};
 use crate::dataplane::Dataplane;
 
 use super::{
-    Lab, changes, check, choice, cleanup, diff, events, foreign, health_check, history, icmp,
-    iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
+    Lab, changes, check, choice, cleanup, diff, events, explain, foreign, health_check, history,
+    icmp, iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
     policies, reach, regressions, repair, scale, services, shell_table, top, tuning,
 };
 
@@ -529,6 +529,11 @@ pub const ALL: &[Scenario] = &[
         "check-agent",
         "check tells an agent at work, one that was killed, and none",
         check::agent,
+    ),
+    story(
+        "explain",
+        "why Services are served as they are, and names that are not there",
+        explain::explain,
     ),
     story(
         "diff",

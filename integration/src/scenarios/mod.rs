@@ -9,6 +9,7 @@ pub mod demo;
 mod diff;
 mod events;
 mod expect;
+mod explain;
 mod foreign;
 mod health_check;
 mod history;

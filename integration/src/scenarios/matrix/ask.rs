@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-use super::Trial;
 use super::stage::{addresses, addresses_of_node, target};
+use super::{Showed, Trial};
 use crate::conformance::cell::{Cell, Client, Family};
 use crate::conformance::law::{Must, Refusal, Source};
 use crate::guest::probe::{Answer, Transport, probe, probe_within};
@@ -32,35 +32,45 @@ pub fn round(trials: &mut [&mut Trial]) -> Result<()> {
 }
 
 fn ask(trial: &mut Trial) -> Result<()> {
-    trial.complaint = match &trial.judgement.must {
+    (trial.complaint, trial.showed) = match &trial.judgement.must {
         Must::Answer { by, source } => answered(&trial.cell, by, *source)?,
         Must::Refuse(Refusal::Reject) => match what_came_of(&trial.cell)? {
-            Came::Refused => None,
-            other => Some(other.to_string()),
+            Came::Refused => (None, Some(Showed::Refusal)),
+            other => (Some(other.to_string()), None),
         },
-        Must::Refuse(Refusal::Drop) => Some("asked as if it were to be heard".to_owned()),
+        Must::Refuse(Refusal::Drop) => {
+            let text = "asked as if it were to be heard";
+            (Some(text.to_owned()), None)
+        }
     };
     Ok(())
 }
 
 /// Exactly these answer, each at least once in a row of requests, and see the right client.
-fn answered(cell: &Cell, by: &BTreeSet<&str>, source: Source) -> Result<Option<String>> {
+fn answered(
+    cell: &Cell,
+    by: &BTreeSet<&str>,
+    source: Source,
+) -> Result<(Option<String>, Option<Showed>)> {
     let sources = permitted_sources(cell, source);
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for _ in 0..by.len() * 3 {
         match probe(cell.asker(), cell.transport, target(cell)?)? {
             Answer::From { name, client } if by.contains(name.as_str()) => {
                 if !sources.contains(&client) {
-                    return Ok(Some(format!(
-                        "{name} saw {client}, and not one of {sources:?}"
-                    )));
+                    let text = format!("{name} saw {client}, and not one of {sources:?}");
+                    return Ok((Some(text), None));
                 }
-                seen.insert(name);
+                seen.insert(name, client);
             }
-            other => return Ok(Some(other.to_string())),
+            other => return Ok((Some(other.to_string()), None)),
         }
     }
-    Ok((seen.len() < by.len()).then(|| format!("answers of {seen:?} only")))
+    Ok(if seen.len() < by.len() {
+        (Some(format!("answers of {:?} only", seen.keys())), None)
+    } else {
+        (None, Some(Showed::Answers(seen)))
+    })
 }
 
 /// Whom the server may see. A process uses any address of its node, which is kept either way.

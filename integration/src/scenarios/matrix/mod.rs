@@ -3,12 +3,15 @@
 //! * `stage` the Services, and where each cell's packet goes
 //! * `ask` the cells that get an answer or a refusal
 //! * `silence` the cells that must meet silence
+//! * `explained` what `explain` says of each, beside what its packets showed
 
 mod ask;
+mod explained;
 mod silence;
 mod stage;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -36,6 +39,17 @@ struct Trial {
     judgement: Judgement,
     /// What came instead; nothing once it gave what it must.
     complaint: Option<String>,
+    /// What its packets showed, once they gave what they must.
+    showed: Option<Showed>,
+}
+
+/// What packets showed, whatever was expected of them.
+#[derive(Debug)]
+enum Showed {
+    /// Who answered, and whom each saw.
+    Answers(BTreeMap<String, IpAddr>),
+    Refusal,
+    Silence,
 }
 
 impl Trial {
@@ -56,6 +70,7 @@ fn prove(lab: &mut Lab, story: &str, cells: &[Cell]) -> Result<()> {
             cell: *cell,
             judgement: judge(cell),
             complaint: Some("not asked yet".to_owned()),
+            showed: None,
         })
         .collect();
     println!("  {} cells; the Services are there", trials.len());
@@ -78,7 +93,13 @@ fn try_entry(trials: &mut [Trial], entry: Entry) -> Result<()> {
         .filter(of_entry)
         .partition(|trial| trial.is_silent());
     until_settled(loud, ask::round)?;
-    until_settled(silent, silence::round)
+    until_settled(silent, silence::round)?;
+    let begun = Instant::now();
+    let of_entry = trials.iter_mut().filter(|trial| trial.cell.entry == entry);
+    let asked = explained::check(of_entry, entry)?;
+    let millis = begun.elapsed().as_millis();
+    println!("  explain was asked about {asked} of them: {millis} ms");
+    Ok(())
 }
 
 /// Rounds over what has not come right yet, for as long as rounds mend something, and for a while after.

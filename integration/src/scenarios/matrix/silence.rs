@@ -188,6 +188,7 @@ mod tests {
                 cell,
                 judgement: judge(&cell),
                 complaint: None,
+                showed: None,
             })
             .filter(Trial::is_silent)
             .collect();
