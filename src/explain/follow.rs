@@ -243,7 +243,7 @@ impl<'a> Walk<'a, '_> {
         let (finding, permitted) = match from {
             Some(from) if inside(from) => (format!("{from} lies in {ranges}: it may come"), true),
             Some(from) => (format!("{from} lies in none of {ranges}"), false),
-            None => (format!("no address of the node lies in {ranges}"), false),
+            None => ("no address of the node is known".to_owned(), false),
         };
         let finding = match self.packet.from {
             Some(_) => finding,
