@@ -80,6 +80,22 @@ test-rules: build ## The rules that ask IPVS, through both variants of iptables,
 	  --config 'target."cfg(unix)".runner = ["$(CARGO_TARGET_DIR)/debug/lab", "exec", "--kernel", "qemu", "--"]' \
 	  -- --ignored | grep -v '^test result'
 
+.PHONY: chart-deps
+chart-deps:
+	$(call phase,Helm 4 and 3 from Go modules, promtool)
+	@integration/setup/control-plane.sh
+	@integration/setup/control-plane.sh helm
+	@integration/setup/promtool.sh
+
+.PHONY: test-chart
+test-chart: chart-deps build ## The Helm chart: goldens, refusals, Helm 4 and 3 and RBAC at a real API server, alerts
+	$(call phase,the chart)
+	@$(CARGO_TARGET_DIR)/debug/lab chart
+
+.PHONY: chart-goldens
+chart-goldens: chart-deps build ## Write what the chart renders, and its README's table, anew
+	@$(CARGO_TARGET_DIR)/debug/lab chart --update goldens readme
+
 .PHONY: bench
 bench: build ## Side by side with kube-proxy on this machine's kernel (10 minutes), into docs/performance.md
 	$(call phase,kube-proxy from Go modules)
@@ -129,4 +145,4 @@ test-kernels: ## The ipvsadm comparison, and all scenarios on every kernel by ev
 
 .PHONY: test
 test: ## Everything, as continuous integration runs it
-	@integration/setup/count.sh $(MAKE) --no-print-directory deps lint test-unit test-crate test-kernels test-demo
+	@integration/setup/count.sh $(MAKE) --no-print-directory deps lint test-unit test-crate test-chart test-kernels test-demo

@@ -4,6 +4,7 @@
 //! * `host` boots guests and runs the API server, in a network namespace of its own
 //! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
 //! * `scenarios` the stories
+//! * `chart` the Helm chart, by Helm and an API server
 //! * `bench` the agent and kube-proxy side by side
 //! * `conformance` what a Service must do for whom, as a table
 //! * `dataplane` by what the agents serve
@@ -19,6 +20,7 @@
 )]
 
 mod bench;
+mod chart;
 mod conformance;
 mod dataplane;
 mod guest;
@@ -78,6 +80,14 @@ enum Command {
         #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 5000])]
         services: Vec<usize>,
     },
+    /// Check the Helm chart: rendered, refused, installed, permitted, and what it alerts of
+    Chart {
+        /// Write what is rendered as the goldens
+        #[arg(long)]
+        update: bool,
+        /// Those whose names contain one of these [default: all]
+        names: Vec<String>,
+    },
     /// Name the scenarios
     List,
     /// Print what runs have proved, as `docs/conformance.md` has it
@@ -109,6 +119,9 @@ enum Command {
     /// Inside a guest: the benchmark
     #[command(hide = true)]
     GuestBench(bench::Arguments),
+    /// Inside a guest: the chart's checks
+    #[command(hide = true)]
+    GuestChart(chart::Arguments),
     /// Inside a guest: the demo
     #[command(hide = true)]
     GuestDemo {
@@ -135,6 +148,7 @@ fn main() -> ExitCode {
             report,
             services,
         } => host::bench(&agent, &report, &services),
+        Command::Chart { update, names } => host::chart(update, &names),
         Command::List => {
             for scenario in scenarios::ALL {
                 println!("{:<20} {}", scenario.name, scenario.about);
@@ -164,6 +178,7 @@ fn main() -> ExitCode {
                 .and_then(|lab| scenarios::run(lab, &queue, &names))
         }
         Command::GuestBench(arguments) => bench::run(&arguments),
+        Command::GuestChart(arguments) => chart::run(&arguments),
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };
     match result {

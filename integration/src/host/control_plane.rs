@@ -14,6 +14,7 @@ use crate::protocol::TOKEN;
 pub struct ControlPlane {
     namespace: String,
     directory: PathBuf,
+    authorization: &'static str,
     etcd: Option<Child>,
     apiserver: Option<Child>,
 }
@@ -21,6 +22,11 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts both; the guest waits until they are ready.
     pub fn start(network: &LabNetwork, work: &Path) -> Result<Self> {
+        Self::with(network, work, "AlwaysAllow")
+    }
+
+    /// The same with an `--authorization-mode` of its own.
+    pub fn with(network: &LabNetwork, work: &Path, authorization: &'static str) -> Result<Self> {
         let directory = work.join("control-plane");
         fs::create_dir_all(&directory)?;
         let path = |name: &str| directory.join(name).display().to_string();
@@ -35,6 +41,7 @@ impl ControlPlane {
         let mut plane = Self {
             namespace: network.namespace.clone(),
             directory,
+            authorization,
             etcd: None,
             apiserver: None,
         };
@@ -130,7 +137,7 @@ impl ControlPlane {
                 &format!("--advertise-address={HOST_ADDRESS}"),
                 "--secure-port=6443",
                 "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
-                "--authorization-mode=AlwaysAllow",
+                &format!("--authorization-mode={}", self.authorization),
                 &format!("--token-auth-file={}", file("tokens.csv")),
                 "--service-account-issuer=https://kubernetes.default.svc",
                 &format!("--service-account-key-file={}", file("sa.pub")),

@@ -2,6 +2,7 @@
 //! other end; or several of them side by side. Everything is taken down whatever happens.
 
 mod bench;
+mod chart;
 mod console;
 mod control_plane;
 mod follow;
@@ -30,6 +31,7 @@ use network::LabNetwork;
 use signals::Signals;
 
 pub use bench::bench;
+pub use chart::chart;
 pub use kernel::{Kernel, Platform};
 pub use share::run;
 

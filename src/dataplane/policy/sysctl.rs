@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::LazyLock;
 use std::{fmt, fs};
 
 use crate::dataplane::Error;
@@ -84,7 +86,32 @@ pub fn read(
     Ok(values)
 }
 
-/// Where a sysctl is read and written.
+/// Where a sysctl is read and written: in `/proc/sys`, or where `IPVS_AGENT_PROC_SYS` says that the node's is. A
+/// container without privileges may write none in its own.
 pub fn path(name: &str) -> String {
-    format!("/proc/sys/{}", name.replace('.', "/"))
+    static ROOT: LazyLock<String> = LazyLock::new(|| {
+        let told = std::env::var(ROOT_VARIABLE).ok();
+        let told = told.filter(|root| Path::new(root).join("net").is_dir());
+        told.unwrap_or_else(|| "/proc/sys".to_owned())
+    });
+    path_in(&ROOT, name)
+}
+
+fn path_in(root: &str, name: &str) -> String {
+    format!("{}/{}", root.trim_end_matches('/'), name.replace('.', "/"))
+}
+
+const ROOT_VARIABLE: &str = "IPVS_AGENT_PROC_SYS";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sysctl_is_a_file_below_the_root() {
+        let name = "net.ipv4.ip_forward";
+        assert_eq!(path_in("/proc/sys", name), "/proc/sys/net/ipv4/ip_forward");
+        let mounted = path_in("/host/proc/sys/", name);
+        assert_eq!(mounted, "/host/proc/sys/net/ipv4/ip_forward");
+    }
 }

@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tools names the commands that the lab builds.
+package tools
+
+import _ "helm.sh/helm/v3/cmd/helm"

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Puts Debian's promtool into the cache. The package is unpacked, not installed: it would start a Prometheus.
+set -euo pipefail
+cache=${IPVS_AGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ipvs-agent}
+bin=$cache/bin
+mkdir -p "$bin"
+if [ -x "$bin/promtool" ]; then
+  echo "promtool is there"
+  exit
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+# As root apt gives up its rights, and could not write here.
+chmod 755 "$work"
+apt-get -q -o APT::Sandbox::User=root download prometheus >/dev/null 2>&1 ||
+  { apt-get update -q >/dev/null; apt-get -q -o APT::Sandbox::User=root download prometheus >/dev/null; }
+dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+mv usr/bin/promtool "$bin/promtool"
+echo "promtool is there, unpacked"

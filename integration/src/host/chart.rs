@@ -1,0 +1,57 @@
+//! The chart's checks: an API server that asks for permissions here, and at the other end of the cable
+//! everything else.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::control_plane::ControlPlane;
+use super::follow::{Listener, follow};
+use super::network::{self, LabNetwork};
+use super::signals::Signals;
+use super::{PATH, Work, cache, exists, native, sibling, this_program};
+
+/// Runs them, or writes what is rendered as the goldens.
+pub fn chart(update: bool, names: &[String]) -> Result<()> {
+    let cache = cache()?;
+    for made in [
+        crate::chart::HELM_4,
+        crate::chart::HELM_3,
+        crate::chart::CRDS,
+        crate::chart::PROMTOOL,
+    ] {
+        exists(&cache.join(made))?;
+    }
+    let signals = Signals::watch()?;
+    let work = Work::new()?;
+    let network = LabNetwork::cable(1)?;
+    let mut control_plane = ControlPlane::with(&network, &work.path, "RBAC")?;
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let command = format!(
+        "{} guest-chart --agent {} --cache {} --tree {} --work {} --api https://{}:6443 --authority {} {} {}",
+        this_program()?.display(),
+        sibling("ipvs-agent")?.display(),
+        cache.display(),
+        std::fs::canonicalize(tree)?.display(),
+        work.path.display(),
+        network::HOST_ADDRESS,
+        control_plane.authority().display(),
+        if update { "--update" } else { "" },
+        names.join(" ")
+    );
+    let guest = native::start(
+        &network,
+        "nft",
+        &format!("env PATH=/run/bin:{PATH} {command}"),
+    )?;
+    let mut listener = Listener {
+        control_plane: Some(&mut control_plane),
+        ..Listener::default()
+    };
+    let passed = follow(guest, &mut listener, &signals, LIMIT)?.demand()?;
+    println!("{passed} passed, 0 failed");
+    Ok(())
+}
+
+const LIMIT: Duration = Duration::from_secs(1200);
