@@ -119,7 +119,7 @@ fn real_server(dice: &mut Dice, out: &mut String, key: &str, ipv6: bool, port: u
 }
 
 /// What the tables of a story must have had in them.
-pub const FEATURES: [&str; 27] = [
+pub const FEATURES: [&str; 26] = [
     "-A -t 10.96",
     "-A -t 192.168",
     "-A -t [fd00",
@@ -127,7 +127,6 @@ pub const FEATURES: [&str; 27] = [
     "-A -u [",
     "--sctp-service 1",
     "--sctp-service [",
-    "-A -f 30",
     "-A -f -",
     " -6 ",
     " -p ",

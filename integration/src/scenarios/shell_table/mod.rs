@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, answered_by, at};
+use crate::guest::agent::socket_of;
 use crate::guest::cluster::State::Ready;
 use crate::guest::probe::Transport::Tcp;
 use crate::guest::sh_in;
@@ -64,7 +65,7 @@ pub fn listings(lab: &mut Lab) -> Result<()> {
         sh_in("n1", "ipvsadm -C")?;
     }
     for feature in generate::FEATURES {
-        ensure!(met.contains(feature), "no table had {feature:?}");
+        ensure!(met.contains(feature), "no table had {feature:?}:\n{met}");
     }
     connections(&agent)
 }
@@ -192,10 +193,9 @@ pub fn rules(lab: &mut Lab) -> Result<()> {
         for look in [
             &["ipvsadm", "-Sn"][..],
             &["ipvsadm", "-Ln", "--thresholds"],
-            &["ipvsadm", "-Ln", "--nosort"],
+            &["ipvsadm", "-Ln", "--tun-info"],
         ] {
             let (ours, theirs) = (run("n1", look, "")?, run("n2", look, "")?);
-            // The kernel's order of virtual servers is that of hashes, alike in all namespaces.
             ensure!(ours == theirs, "seed {seed}: {}", ours.beside(&theirs));
         }
         // What the agent saves ipvsadm restores, with thresholds.
@@ -245,7 +245,7 @@ fn mistakes(agent: &str, rules: &str) -> Result<()> {
         format!("-A -t 10.222.0.1:80 -s rr\n{rules}-a -t 10.222.0.1:80 -r 10.2.0.2 -m -w many\n");
     for command in [&[agent, "restore"][..], &[agent, "ipvsadm", "-R"]] {
         let refused = run("n1", command, &broken)?;
-        let told = format!("line {}, column 42: -w cannot be \"many\"", lines + 2);
+        let told = format!("line {}, column 39: -w cannot be \"many\"", lines + 2);
         ensure!(refused.errors.contains(&told), "{refused:?}");
         ensure!(refused.code != Some(0), "{refused:?}");
         let after = run("n1", &["ipvsadm", "-Sn"], "")?;
@@ -348,7 +348,11 @@ fn is_protected(refused: &Output) -> Result<()> {
 
 /// Names and states, and what is left of them without an agent.
 fn named(lab: &mut Lab, agent: &str, vip: &str) -> Result<()> {
-    let list = |more: &[&str]| run("n1", &[&[agent, "list"][..], more].concat(), "");
+    let socket = socket_of("n1");
+    let list = |more: &[&str]| {
+        let words = [&[agent, "list", "--socket", &socket][..], more].concat();
+        run("n1", &words, "")
+    };
     let wide = list(&["-o", "wide", "--service", "default/web"])?;
     let (line, rest) = wide.text.split_once(vip).unwrap_or_default();
     let line_end = rest.lines().next().unwrap_or_default();
@@ -380,11 +384,15 @@ fn named(lab: &mut Lab, agent: &str, vip: &str) -> Result<()> {
         theirs.is_some_and(|server| server["agent"] == false && server["service"].is_null()),
         "{document:#}"
     );
+    // Those of before went with the virtual server that was deleted by force.
+    answered_by("p12", Tcp, vip.parse()?, &["p11", "p21"])?;
     let connections = run(
         "n1",
         &[
             agent,
             "connections",
+            "--socket",
+            &socket,
             "--service",
             "default/web",
             "--by",
