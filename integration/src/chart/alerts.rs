@@ -75,28 +75,38 @@ pub fn tests(bench: &Bench) -> Result<()> {
 /// Prometheus can read each of the dashboard's queries; each panel has one, a title and a place of its own.
 pub fn dashboard(bench: &Bench) -> Result<()> {
     let mut places = BTreeSet::new();
-    let mut rules = Vec::new();
     for panel in panels(bench)? {
         let title = panel["title"].as_str().context("a panel without a title")?;
-        if panel["type"] == "row" {
-            continue;
-        }
-        ensure!(
-            places.insert(panel["gridPos"].to_string()),
-            "{title} lies on another panel"
-        );
-        let targets = panel["targets"].as_array().cloned().unwrap_or_default();
-        ensure!(!targets.is_empty(), "{title} asks nothing");
-        for target in targets {
-            let query = without_variables(target["expr"].as_str().context("no expr")?);
-            rules.push(json!({ "record": format!("panel:{}", rules.len()), "expr": query }));
-        }
+        let own = places.insert(panel["gridPos"].to_string());
+        ensure!(own, "{title} lies on another panel");
     }
+    let queries = queries(bench)?.into_iter().enumerate();
+    let rules: Vec<Value> = queries
+        .map(|(number, (_, query))| json!({ "record": format!("panel:{number}"), "expr": query }))
+        .collect();
     ensure!(rules.len() >= 10, "only {} queries", rules.len());
     let path = bench.work.join("queries.json");
     let groups = json!({ "groups": [{ "name": "dashboard", "rules": rules }] });
     fs::write(&path, groups.to_string())?;
     promtool(bench, &["check", "rules", text(&path)?])
+}
+
+/// The dashboard's queries, each with its panel's title, as they are once somebody looks at everything.
+pub fn queries(bench: &Bench) -> Result<Vec<(String, String)>> {
+    let mut queries = Vec::new();
+    for panel in panels(bench)? {
+        if panel["type"] == "row" {
+            continue;
+        }
+        let title = panel["title"].as_str().context("a panel without a title")?;
+        let targets = panel["targets"].as_array().cloned().unwrap_or_default();
+        ensure!(!targets.is_empty(), "{title} asks nothing");
+        for target in targets {
+            let query = target["expr"].as_str().context("no expr")?;
+            queries.push((title.to_owned(), without_variables(query)));
+        }
+    }
+    Ok(queries)
 }
 
 /// The metrics that alerts and panels ask for.
@@ -142,7 +152,7 @@ fn panels(bench: &Bench) -> Result<Vec<Value>> {
 
 fn without_variables(query: &str) -> String {
     query
-        .replace("$__rate_interval", "5m")
+        .replace("$__rate_interval", "20s")
         .replace("$job", "ipvs-agent")
         .replace("$instance", ".*")
 }

@@ -151,7 +151,26 @@ pub fn rendered(bench: &Bench) -> Result<()> {
             .arg("--check-config")
             .output()?;
         ensure!(output.status.success(), "{name}: {}", error(&output));
+        cleanup(bench, &name, &objects)?;
     }
+    Ok(())
+}
+
+/// So does its cleanup.
+fn cleanup(bench: &Bench, name: &str, objects: &[Value]) -> Result<()> {
+    let mut hooks = objects
+        .iter()
+        .filter(|object| object["metadata"]["annotations"]["helm.sh/hook"] == "post-delete");
+    let Some(pods) = hooks.next() else {
+        return Ok(());
+    };
+    let args = &pods["spec"]["template"]["spec"]["initContainers"][0]["args"];
+    let args = args.as_array().context("no args")?.iter();
+    let output = Command::new(&bench.agent)
+        .args(args.filter_map(Value::as_str))
+        .arg("--dry-run")
+        .output()?;
+    ensure!(output.status.success(), "{name}: {}", error(&output));
     Ok(())
 }
 
@@ -295,6 +314,7 @@ const EXAMPLES: &[Examples] = &[
         &[r#""30s""#, r#""1m30s""#],
         &[r#""often""#],
     ),
+    ("sourcePatience", &[r#""15m""#, r#""0s""#], &[r#""soon""#]),
     (
         "healthAddress",
         &[r#""0.0.0.0:10256""#, r#""[::]:10256""#],

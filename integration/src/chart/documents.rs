@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::Bench;
 use super::alerts::alert_names;
@@ -89,6 +90,13 @@ pub fn runbook(bench: &Bench) -> Result<()> {
     let entries = entries.map(str::to_owned).collect();
     let names = alert_names(bench)?;
     ensure!(names == entries, "alerts {names:?}, entries {entries:?}");
+    Ok(())
+}
+
+/// The chart installs the agent that it lies beside.
+pub fn version(bench: &Bench) -> Result<()> {
+    let chart: Value = serde_saphyr::from_str(&bench.read("Chart.yaml")?)?;
+    ensure!(chart["appVersion"] == env!("CARGO_PKG_VERSION"), "{chart}");
     Ok(())
 }
 

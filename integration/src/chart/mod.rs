@@ -4,7 +4,7 @@
 //! * `render` goldens; `configuration` one schema with the agent; `refusals` what ends an installation
 //! * `lifecycle` install to uninstall, what the API server says of each object, Pod Security
 //! * `permissions` the agent with the chart's own ServiceAccount, and with one verb less
-//! * `alerts` promtool; `documents` the tables and entries that go with the values and the alerts
+//! * `prometheus` one that scrapes an agent; `alerts` promtool; `documents` the tables and entries that go with the values and the alerts
 
 mod alerts;
 mod configuration;
@@ -12,6 +12,7 @@ mod documents;
 mod helm;
 mod lifecycle;
 mod permissions;
+mod prometheus;
 mod refusals;
 mod render;
 mod server;
@@ -29,6 +30,7 @@ use server::Server;
 pub const HELM_4: &str = "bin/helm-v4.3.1";
 pub const HELM_3: &str = "bin/helm-v3.22.0";
 pub const PROMTOOL: &str = "bin/promtool";
+pub const PROMETHEUS: &str = "bin/prometheus";
 pub const CRDS: &str = "crds-v0.87.1";
 
 /// What the host tells.
@@ -60,6 +62,7 @@ struct Bench {
     work: PathBuf,
     update: bool,
     promtool: PathBuf,
+    prometheus: PathBuf,
     /// Helm 4 and Helm 3.
     helms: [Helm; 2],
     server: Server,
@@ -94,7 +97,7 @@ impl Bench {
 
 type Check = (&'static str, fn(&Bench) -> Result<()>);
 
-const CHECKS: [Check; 20] = [
+const CHECKS: [Check; 23] = [
     ("lint", render::lint),
     ("goldens", render::goldens),
     ("schema-has-the-fields", configuration::fields),
@@ -103,6 +106,7 @@ const CHECKS: [Check; 20] = [
     ("rendered-configuration", configuration::rendered),
     ("refusals", refusals::refusals),
     ("readme", documents::readme),
+    ("version", documents::version),
     ("runbook", documents::runbook),
     ("alert-rules", alerts::rules),
     ("alert-tests", alerts::tests),
@@ -112,7 +116,9 @@ const CHECKS: [Check; 20] = [
     ("helm-4", lifecycle::helm_4),
     ("helm-3", lifecycle::helm_3),
     ("permitted", permissions::permitted),
+    ("unprivileged", permissions::unprivileged),
     ("metrics-exist", permissions::metrics),
+    ("panels-have-answers", prometheus::panels),
     ("each-verb-is-missed", permissions::each_verb),
     ("no-verb-is-idle", permissions::no_verb_is_idle),
 ];
@@ -130,6 +136,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         work: arguments.work.clone(),
         update: arguments.update,
         promtool: arguments.cache.join(PROMTOOL),
+        prometheus: arguments.cache.join(PROMETHEUS),
         helms: [helm(HELM_4), helm(HELM_3)],
         server,
     };

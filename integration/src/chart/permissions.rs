@@ -14,14 +14,14 @@ use crate::guest::tool;
 use crate::guest::wait::eventually;
 
 /// An installed chart, and an agent with its account and its file. Both end when dropped.
-struct Installed<'a> {
+pub struct Installed<'a> {
     bench: &'a Bench,
     child: Option<Child>,
     log: std::path::PathBuf,
 }
 
 impl<'a> Installed<'a> {
-    fn new(bench: &'a Bench, name: &str) -> Result<Self> {
+    pub fn new(bench: &'a Bench, name: &str) -> Result<Self> {
         let chart = bench.chart();
         let address = bench.server.url.trim_start_matches("https://").to_owned();
         let (host, port) = address.rsplit_once(':').context("no port")?;
@@ -76,7 +76,12 @@ impl<'a> Installed<'a> {
     }
 
     /// Starts the agent as a pod of the DaemonSet would.
-    fn start(&mut self) -> Result<()> {
+    pub fn start(&mut self) -> Result<()> {
+        self.start_with(true)
+    }
+
+    /// The same with or without the mount of the value `sysctls`.
+    fn start_with(&mut self, sysctls: bool) -> Result<()> {
         let bench = self.bench;
         let map = bench.server.get("ConfigMap", NAMESPACE, RELEASE)?;
         let file = map["data"]["config.yaml"].as_str().context("no file")?;
@@ -85,7 +90,8 @@ impl<'a> Installed<'a> {
         let token = bench.work.join("agent.token");
         fs::write(&token, bench.server.token(NAMESPACE, RELEASE)?)?;
         let log = File::create(&self.log)?;
-        let child = Command::new(&bench.agent)
+        let child = Command::new("unshare")
+            .args(["--mount", "sh", "-ec", CONTAINER, "sh", text(&bench.agent)?])
             .args([
                 "run",
                 "--config",
@@ -101,6 +107,7 @@ impl<'a> Installed<'a> {
             ])
             .env_remove("KUBECONFIG")
             .env("NODE_NAME", NODE)
+            .envs(sysctls.then_some(("IPVS_AGENT_PROC_SYS", "/run/host/proc/sys")))
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
@@ -178,6 +185,42 @@ pub fn permitted(bench: &Bench) -> Result<()> {
     ensure!(forbidden.is_empty(), "{forbidden:?}");
     let without = installed.log().contains("no ServiceCIDR objects");
     ensure!(!without, "no ServiceCIDRs were read");
+    Ok(())
+}
+
+/// With the two capabilities that the chart gives, and a `/proc/sys` that is read-only as a container's is, the agent
+/// sets the sysctls by the mount of the value `sysctls`, and says what it misses without.
+pub fn unprivileged(bench: &Bench) -> Result<()> {
+    let forward = "/proc/sys/net/ipv4/ip_forward";
+    for sysctls in [true, false] {
+        fs::write(forward, "0")?;
+        let mut installed = Installed::new(bench, &format!("sysctls-{sysctls}"))?;
+        installed.start_with(sysctls)?;
+        if sysctls {
+            is_served(&installed)?;
+            let value = fs::read_to_string(forward)?;
+            ensure!(value.trim() == "1", "served, and ip_forward is {value}");
+        } else {
+            eventually("a word about ip_forward", || {
+                let log = installed.log();
+                let mut lines = log.lines();
+                let told = lines
+                    .any(|line| line.contains("net.ipv4.ip_forward") && line.contains("Read-only"));
+                Ok(if told { Ok(()) } else { Err(log) })
+            })?;
+        }
+        let pid = installed
+            .child
+            .as_ref()
+            .map(Child::id)
+            .context("no agent")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        ensure!(
+            held.map(str::trim) == Some(NET_ADMIN_AND_NET_RAW),
+            "{held:?}"
+        );
+    }
     Ok(())
 }
 
@@ -271,7 +314,7 @@ fn granted(bench: &Bench) -> Result<BTreeSet<(String, String)>> {
 }
 
 /// The agent is ready, and the kernel has the Service's cluster IP.
-fn is_served(installed: &Installed<'_>) -> Result<()> {
+pub fn is_served(installed: &Installed<'_>) -> Result<()> {
     let web = installed.bench.server.get("Service", "default", "web")?;
     let address = web["spec"]["clusterIP"]
         .as_str()
@@ -344,13 +387,22 @@ fn service() -> Value {
         "spec": { "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }] } })
 }
 
-fn slice() -> Value {
+pub fn slice() -> Value {
     json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": { "name": "web-1", "namespace": "default", "labels": { "kubernetes.io/service-name": "web" } },
         "ports": [{ "name": "http", "protocol": "TCP", "port": 8080 }],
         "endpoints": [{ "addresses": ["10.244.1.7"], "nodeName": NODE, "conditions": { "ready": true } }] })
 }
 
+/// What a container runtime does to the agent, seccomp aside: sysctls read-only but for the chart's mount of the
+/// node's, and two capabilities.
+const CONTAINER: &str = "mkdir -p /run/host/proc/sys/net\n\
+    mount --bind /proc/sys/net /run/host/proc/sys/net\n\
+    mount --bind /proc/sys /proc/sys\n\
+    mount -o remount,bind,ro /proc/sys\n\
+    exec setpriv --bounding-set=-all,+net_admin,+net_raw --inh-caps=-all --no-new-privs \"$@\"";
+/// Bits 12 and 13.
+const NET_ADMIN_AND_NET_RAW: &str = "0000000000003000";
 const NODE: &str = "n1";
 /// For the agent to see that the annotation went before it comes again.
 const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);

@@ -20,6 +20,7 @@ pub fn chart(update: bool, names: &[String]) -> Result<()> {
         crate::chart::HELM_3,
         crate::chart::CRDS,
         crate::chart::PROMTOOL,
+        crate::chart::PROMETHEUS,
     ] {
         exists(&cache.join(made))?;
     }
