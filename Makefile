@@ -66,6 +66,11 @@ test-parity: build ## ipvs-sys against ipvsadm on a real kernel
 	$(call phase,ipvs-sys and ipvsadm side by side)
 	@$(CARGO_TARGET_DIR)/debug/lab exec --kernel $(KERNEL) -- $(CARGO_TARGET_DIR)/debug/examples/parity 1 12
 
+.PHONY: test-shell
+test-shell: build ## The shell's listings and verbs beside ipvsadm, over generated tables
+	$(call phase,the commands of the shell beside ipvsadm)
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $(KERNEL) --guests 2 shell-list shell-verbs
+
 .PHONY: test-crate
 test-crate: ## ipvs-sys as a crate of its own: it packages, builds alone, and its fuzz targets build
 	$(call phase,ipvs-sys as a crate of its own)
@@ -105,6 +110,15 @@ bench: build ## Side by side with kube-proxy on this machine's kernel (10 minute
 	$(call phase,benchmark)
 	@$(CARGO_TARGET_DIR)/debug/lab bench --agent $(CARGO_TARGET_DIR)/release/ipvs-agent --report docs/performance.md
 
+.PHONY: bench-shell
+bench-shell: build ## list, save and restore beside ipvsadm at 5,000 × 10 in a guest (figures, printed)
+	$(call phase,the agent as it is released)
+	@cargo build --release -p ipvs-agent
+	$(call phase,list save and restore beside ipvsadm)
+	@mkdir -p $(CARGO_TARGET_DIR)/bench-shell
+	@cp $(CARGO_TARGET_DIR)/debug/lab $(CARGO_TARGET_DIR)/release/ipvs-agent $(CARGO_TARGET_DIR)/bench-shell/
+	@$(CARGO_TARGET_DIR)/bench-shell/lab run --kernel $(KERNEL) shell-scale
+
 .PHONY: demo
 demo: ## See it work: under two minutes, no cluster, nothing left behind
 	@integration/setup/packages.sh
@@ -140,6 +154,7 @@ $(MATRICES): matrix-%:
 test-kernels: ## The ipvsadm comparison, and all scenarios on every kernel by every dataplane
 	@$(MAKE) --no-print-directory test-parity KERNEL=uml
 	@$(MAKE) --no-print-directory test-rules
+	@$(MAKE) --no-print-directory test-shell KERNEL=uml
 	$(call phase,scenarios on every kernel)
 	@$(MAKE) --no-print-directory --keep-going -j2 $(SUITES)
 

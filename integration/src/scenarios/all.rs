@@ -337,21 +337,17 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         bare: true,
-        on_demand: true,
         ..ipvs(
             "shell-rules",
             "what one saves the other restores; a mistake leaves the kernel as it was",
             shell_table::rules,
         )
     },
-    Scenario {
-        on_demand: true,
-        ..ipvs(
-            "shell-owned",
-            "what an agent made is not harmed by accident, and has names while it runs",
-            shell_table::owned,
-        )
-    },
+    ipvs(
+        "shell-owned",
+        "what an agent made is not harmed by accident, and has names while it runs",
+        shell_table::owned,
+    ),
     story(
         "host-daemon",
         "a daemon of the node does not answer on a VIP",
@@ -561,6 +557,15 @@ pub const ALL: &[Scenario] = &[
             "matrix-full",
             "every cell of the conformance matrix",
             matrix::matrix_full,
+        )
+    },
+    Scenario {
+        on_demand: true,
+        bare: true,
+        ..ipvs(
+            "shell-scale",
+            "list, save and restore at 5,000 × 10: figures, against ipvsadm",
+            shell_table::scale,
         )
     },
     Scenario {

@@ -2,9 +2,11 @@
 //!
 //! * `run` both programs
 //! * `generate` tables with every feature
+//! * `scale` figures beside ipvsadm
 
 mod generate;
 mod run;
+mod scale;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ use crate::guest::sh_in;
 use crate::guest::topology::{P11, P21, POD_PORT};
 use crate::guest::wait::eventually;
 use run::{Output, run};
+pub use scale::scale;
 
 /// Every listing of generated tables, and of connections, is `ipvsadm`'s.
 pub fn listings(lab: &mut Lab) -> Result<()> {
