@@ -87,7 +87,8 @@ test-rules: build ## The rules that ask IPVS, through both variants of iptables,
 
 .PHONY: chart-deps
 chart-deps:
-	$(call phase,Helm 4 and 3 from Go modules, promtool)
+	$(call phase,Helm 4 and 3 from Go modules and Prometheus)
+	@integration/setup/packages.sh
 	@integration/setup/control-plane.sh
 	@integration/setup/control-plane.sh helm
 	@integration/setup/promtool.sh

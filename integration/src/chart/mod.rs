@@ -97,7 +97,7 @@ impl Bench {
 
 type Check = (&'static str, fn(&Bench) -> Result<()>);
 
-const CHECKS: [Check; 23] = [
+const CHECKS: [Check; 24] = [
     ("lint", render::lint),
     ("goldens", render::goldens),
     ("schema-has-the-fields", configuration::fields),
@@ -117,6 +117,7 @@ const CHECKS: [Check; 23] = [
     ("helm-3", lifecycle::helm_3),
     ("permitted", permissions::permitted),
     ("unprivileged", permissions::unprivileged),
+    ("test-command", permissions::test_command),
     ("metrics-exist", permissions::metrics),
     ("panels-have-answers", prometheus::panels),
     ("each-verb-is-missed", permissions::each_verb),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +18,7 @@ use crate::guest::wait::eventually;
 pub struct Installed<'a> {
     bench: &'a Bench,
     child: Option<Child>,
-    log: std::path::PathBuf,
+    log: PathBuf,
 }
 
 impl<'a> Installed<'a> {
@@ -90,8 +91,7 @@ impl<'a> Installed<'a> {
         let token = bench.work.join("agent.token");
         fs::write(&token, bench.server.token(NAMESPACE, RELEASE)?)?;
         let log = File::create(&self.log)?;
-        let child = Command::new("unshare")
-            .args(["--mount", "sh", "-ec", CONTAINER, "sh", text(&bench.agent)?])
+        let child = contained(bench)?
             .args([
                 "run",
                 "--config",
@@ -113,6 +113,14 @@ impl<'a> Installed<'a> {
             .spawn()
             .context("cannot start the agent")?;
         self.child = Some(child);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        if let Some(child) = &mut self.child {
+            child.kill()?;
+            child.wait()?;
+        }
         Ok(())
     }
 
@@ -152,12 +160,16 @@ impl<'a> Installed<'a> {
     }
 }
 
+/// The agent's program, confined as a container runtime does.
+fn contained(bench: &Bench) -> Result<Command> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", CONTAINER, "sh", text(&bench.agent)?]);
+    Ok(command)
+}
+
 impl Drop for Installed<'_> {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.stop();
         let _ = Command::new(&self.bench.agent).arg("cleanup").output();
         let _ = self.bench.helms[0].say(&["uninstall", RELEASE, "--namespace", NAMESPACE]);
         for event in self
@@ -220,7 +232,48 @@ pub fn unprivileged(bench: &Bench) -> Result<()> {
             held.map(str::trim) == Some(NET_ADMIN_AND_NET_RAW),
             "{held:?}"
         );
+        installed.stop()?;
+        // And takes all of it away again.
+        let output = contained(bench)?.arg("cleanup").output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let left = tool("ipset", &["save"])? + &tool("ip", &["rule"])?;
+        let left = left.contains("create ") || left.contains("10256");
+        ensure!(output.status.success() && !left, "{said} {left}");
     }
+    Ok(())
+}
+
+/// What `helm test` runs passes where the agent serves, and fails where nothing does. There is no cluster DNS here: the
+/// agent is asked at its address.
+pub fn test_command(bench: &Bench) -> Result<()> {
+    let mut installed = Installed::new(bench, "test")?;
+    let pods = bench.helms[0].objects(&bench.chart(), &values(bench), &[])?;
+    let test = pods.iter().find(|object| object["kind"] == "Pod");
+    let script = &test.context("no test")?["spec"]["containers"][0]["args"][0];
+    let script = script.as_str().context("no script")?;
+    let name = "http://ipvs-agent.kube-system.svc:10256/readyz";
+    ensure!(script.contains(name), "{script}");
+    let script = script.replace(name, "http://127.0.0.1:10256/readyz");
+    let kubernetes = bench.server.get("Service", "default", "kubernetes")?;
+    let host = kubernetes["spec"]["clusterIP"].as_str().context("no IP")?;
+    tool("mkdir", &["-p", "/run/applets"])?;
+    tool("busybox", &["--install", "-s", "/run/applets"])?;
+    let run = || {
+        let output = Command::new("/run/applets/sh")
+            .args(["-ec", &script])
+            .env("PATH", "/run/applets")
+            .env("KUBERNETES_SERVICE_HOST", host)
+            .env("KUBERNETES_SERVICE_PORT", "443")
+            .output()?;
+        let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        anyhow::Ok((output.status.success(), format!("{out}{err}")))
+    };
+    let (passed, said) = run()?;
+    ensure!(!passed, "it passed before anything served: {said}");
+    installed.start()?;
+    is_served(&installed)?;
+    let (passed, said) = run()?;
+    ensure!(passed && said.contains("\"healthy\":true"), "{said}");
     Ok(())
 }
 
@@ -287,10 +340,13 @@ pub fn no_verb_is_idle(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
+fn values(bench: &Bench) -> PathBuf {
+    bench.chart().join("ci/default-values.yaml")
+}
+
 /// Resource and verb of everything that the rendered role grants.
 fn granted(bench: &Bench) -> Result<BTreeSet<(String, String)>> {
-    let values = bench.chart().join("ci/default-values.yaml");
-    let objects = bench.helms[0].objects(&bench.chart(), &values, &[])?;
+    let objects = bench.helms[0].objects(&bench.chart(), &values(bench), &[])?;
     let role = super::helm::one(&objects, "ClusterRole", RELEASE)?;
     let texts = |value: &Value| -> Vec<String> {
         let items = value.as_array().cloned().unwrap_or_default();
