@@ -88,11 +88,17 @@ fn check_config(
     warnings: &[String],
 ) -> anyhow::Result<()> {
     positive("--audit-interval", args.runtime.audit_interval)?;
+    source_patience(args)?;
     engine_config(&args.agent, &choice::expect(&args.agent.services)?)?;
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
     print(&serde_saphyr::to_string(effective)?)
+}
+
+fn source_patience(args: &RunArgs) -> anyhow::Result<Duration> {
+    let patience = Duration::try_from(args.runtime.source_patience);
+    patience.map_err(|_| anyhow!("--source-patience must not be less than 0"))
 }
 
 /// What the pages and the Node's Events say of the dataplane.
@@ -181,8 +187,7 @@ where
     D::Observed: Send,
 {
     let shutdown = CancellationToken::new();
-    let source_patience = Duration::try_from(args.runtime.source_patience)
-        .map_err(|_| anyhow!("--source-patience must not be less than 0"))?;
+    let source_patience = source_patience(&args)?;
     let started = start_of_clock();
     let sources = SourceBoard::new(clock(started));
     let board = Arc::new(Board::new(sources.clone()));

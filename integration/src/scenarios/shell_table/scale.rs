@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::run::{Output, run};
 use super::clear;
+use super::run::{Output, run};
 use crate::scenarios::Lab;
 
 /// `list`, `save` and `restore`, each against its peer.
