@@ -7,7 +7,7 @@ use crate::cli::LogFormat;
 
 /// Starts logging. A filter that does not parse is told with what would.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))?;
+    let filter = self::filter(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -20,6 +20,11 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// The filter of a log, if it is one.
+pub fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{QUIET},{text}"))
 }
 
 /// Libraries that tell what the agent tells itself, or one line for each request. A filter that

@@ -83,3 +83,32 @@ fn systemd_takes_the_unit_file() {
         .collect();
     assert!(output.status.success() && about_ours.is_empty(), "{told}");
 }
+
+/// What is taken is named, with what to do, before anything is opened that a start would have to give back.
+#[test]
+fn a_port_that_is_taken_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "ip link set lo up; mkdir {0}/m; echo precious > {0}/file; \
+         {1} run --manifests {0}/m --dataplane iptables --socket {0}/a.sock --log error & \
+         for i in $(seq 200); do curl -sf http://127.0.0.1:10256/readyz && break; sleep 0.1; done; \
+         {1} run --manifests {0}/m --dataplane iptables --socket {0}/file --log warn; echo code $?; \
+         cat {0}/file; kill %1; wait",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_ipvs-agent")
+    );
+    let output = Command::new("unshare")
+        .args(["--net", "bash", "-c", &script])
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(out.contains("code 2\nprecious"), "{out}{err}");
+    assert!(
+        err.contains("cannot listen on 0.0.0.0:10256") && err.contains("kube-proxy"),
+        "{err}"
+    );
+    assert!(!err.contains("panicked"), "{err}");
+}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -38,13 +39,28 @@ impl AskError {
     }
 }
 
-/// Asks the agent at `socket` for `path`, and waits.
+/// Asks the agent at `socket` for `path`, and waits for as long as it may take to read a kernel.
 pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError> {
+    ask_within(socket, path, PATIENCE)
+}
+
+/// The same with a patience of one's own.
+pub fn ask_within<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    patience: Duration,
+) -> Result<T, AskError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(AskError::broken)?;
-    let (status, body) = runtime.block_on(get(socket, path))?;
+    let got = runtime.block_on(async { tokio::time::timeout(patience, get(socket, path)).await });
+    let (status, body) = got.map_err(|_| {
+        let seconds = patience.as_secs();
+        AskError::NotNow(format!(
+            "it has not for {seconds} s; does it hang? (its log, /livez)"
+        ))
+    })??;
     let text = || String::from_utf8_lossy(&body).into_owned();
     match status {
         StatusCode::OK => Ok(serde_json::from_slice(&body)?),
@@ -52,6 +68,9 @@ pub fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, AskError
         _ => Err(AskError::NotNow(text())),
     }
 }
+
+/// Longer than the agent itself waits for its loop.
+const PATIENCE: Duration = Duration::from_secs(35);
 
 async fn get(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), AskError> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {

@@ -19,7 +19,7 @@ pub mod table;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-pub use client::{AskError, ask};
+pub use client::{AskError, ask, ask_within};
 pub use table::{EndpointState, NamedRealServer, NamedServer, ServerKey, Table};
 
 use crate::model::Drift;

@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,9 +52,14 @@ impl AskSocket {
             let text = "another agent answers there";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
+            Ok(_) => {
+                let text = "a file that is no socket is there";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
         }
         let listener = UnixListener::bind(path)?;
         let file = SocketFile(path.to_owned());

@@ -28,7 +28,7 @@ pub fn run(args: &ConnectionsArgs) -> anyhow::Result<ExitCode> {
     };
     // Opened first: where there are no connections names are of no use.
     let all = procfs::read_connections().context(NO_FILE)?;
-    let names = names::ask(&args.which.socket);
+    let names = names::ask(&args.which.socket, selection.table.needs_names())?;
     let mut failure = None;
     let passing = all
         .map_while(|connection| connection.map_err(|error| failure = Some(error)).ok())

@@ -32,6 +32,14 @@ pub fn by_name(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let words: Vec<String> = arguments.collect();
     let result = match name.rsplit('/').next()? {
         "ipvsadm" => verb(&words),
+        "ipvsadm-save" | "ipvsadm-restore" if words.iter().any(|word| is_help(word)) => {
+            print(HELP).map(|()| ExitCode::SUCCESS)
+        }
+        name @ ("ipvsadm-save" | "ipvsadm-restore")
+            if !words.iter().all(|word| is_numeric(word)) =>
+        {
+            Err(anyhow::anyhow!("{name} takes -n and nothing else"))
+        }
         "ipvsadm-save" => save::rules(Dialect::Ipvsadm, false, false),
         // ipvsadm's own empties the table first. Here it becomes what the rules say by the difference.
         "ipvsadm-restore" => standard_input().and_then(|rules| {
@@ -47,6 +55,14 @@ pub fn by_name(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
         _ => return None,
     };
     Some(ending(result))
+}
+
+fn is_help(word: &str) -> bool {
+    matches!(word, "-h" | "--help")
+}
+
+fn is_numeric(word: &str) -> bool {
+    matches!(word, "-n" | "--numeric")
 }
 
 fn text(words: impl IntoIterator<Item = OsString>) -> Vec<String> {

@@ -34,7 +34,7 @@ pub fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
     };
     let wants_names = args.output != TableOutput::Table || filter.needs_names();
     let names = match wants_names {
-        true => names::ask(&args.which.socket),
+        true => names::ask(&args.which.socket, filter.needs_names())?,
         false => Names::new(),
     };
     let selection = Selection {

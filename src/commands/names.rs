@@ -1,17 +1,25 @@
 //! Names for what the kernel holds, from the agent on this node if one runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::ask;
 use crate::inspect::table::names::{Names, names};
 
-/// What the agent knows. Without one there are no names, and a line on standard error says so.
-pub fn ask(socket: &Path) -> Names {
-    match ask::ask::<ask::Table>(socket, "/v1/table") {
-        Ok(told) => names(&told),
+/// What the agent knows. Without one there are no names, and a line on standard error says so; an error
+/// where they decide what is shown.
+pub fn ask(socket: &Path, decisive: bool) -> anyhow::Result<Names> {
+    match ask::ask_within::<ask::Table>(socket, "/v1/table", PATIENCE) {
+        Ok(told) => Ok(names(&told)),
+        Err(error) if decisive => {
+            Err(anyhow::Error::new(error).context("--namespace and --service need names"))
+        }
         Err(error) => {
             eprintln!("ipvs-agent: names of Services are missing: {error}");
-            Names::new()
+            Ok(Names::new())
         }
     }
 }
+
+/// Names are not worth more.
+const PATIENCE: Duration = Duration::from_secs(3);

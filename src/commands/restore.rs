@@ -61,6 +61,12 @@ pub fn standard_input() -> anyhow::Result<String> {
 pub fn restore(text: &str, manner: Manner) -> anyhow::Result<ExitCode> {
     let steps = super::ipvsadm::with_names(|names| steps(text, names));
     let steps = steps.or_else(|mistakes| bail!(listed("nothing was changed", &mistakes)))?;
+    // As from `ipvsadm-save | … --replace` when the first of the two fails.
+    if steps.is_empty() && manner.existing == Existing::Replace && !manner.force {
+        bail!(
+            "no rules on input: nothing was changed (--force, or a line -C, removes what is there)"
+        );
+    }
     let mut client = Client::open().map_err(explain_ipvs)?;
     let (before, after, others) = outcome(&mut client, &steps, manner)?;
     let changes = difference(&before, &after);

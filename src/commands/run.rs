@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use ipvs_sys::Client;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,8 @@ pub fn run(
         .enable_all()
         .build()?;
     let told = Told::of(&choice, effective);
+    source_patience(&args)?;
+    let doors = runtime.block_on(Doors::open(&args))?;
     match client {
         Some(mut client) => {
             let (major, minor, patch) = client.info()?.version;
@@ -67,7 +70,7 @@ pub fn run(
             let dataplane = IpvsDataplane::open(Some(client), config.settings.clone())?;
             log_start(&args, &config, &version, dataplane.iptables().name());
             let retire = retire(IptablesDataplane::with);
-            runtime.block_on(serve(args, config, timing, told, dataplane, retire))
+            runtime.block_on(serve(args, config, timing, told, doors, dataplane, retire))
         }
         None => {
             let dataplane = IptablesDataplane::open()?;
@@ -76,7 +79,7 @@ pub fn run(
             let retire = retire(move |iptables| ipvs_left(iptables, &settings));
             let policy = config.settings.policy.clone();
             let config = config.with_settings(policy);
-            runtime.block_on(serve(args, config, timing, told, dataplane, retire))
+            runtime.block_on(serve(args, config, timing, told, doors, dataplane, retire))
         }
     }
 }
@@ -89,11 +92,32 @@ fn check_config(
 ) -> anyhow::Result<()> {
     positive("--audit-interval", args.runtime.audit_interval)?;
     source_patience(args)?;
+    telemetry::filter(&args.runtime.log)
+        .with_context(|| format!("--log {:?} is not a filter", args.runtime.log))?;
     engine_config(&args.agent, &choice::expect(&args.agent.services)?)?;
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
     print(&serde_saphyr::to_string(effective)?)
+}
+
+/// What may be taken by somebody else: opened before the dataplane is, whose sockets must not be dropped
+/// where nothing may wait.
+struct Doors {
+    health: TcpListener,
+    metrics: TcpListener,
+    /// Before the addresses are first read, so that no change falls in between.
+    watch: AddressWatch,
+}
+
+impl Doors {
+    async fn open(args: &RunArgs) -> anyhow::Result<Self> {
+        Ok(Self {
+            health: listen(args.runtime.health_address).await?,
+            metrics: listen(args.runtime.metrics_address).await?,
+            watch: AddressWatch::open().context("cannot follow the node's addresses")?,
+        })
+    }
 }
 
 fn source_patience(args: &RunArgs) -> anyhow::Result<Duration> {
@@ -177,6 +201,7 @@ async fn serve<D>(
     config: EngineConfig<D::Settings>,
     timing: Timing,
     told: Told,
+    doors: Doors,
     dataplane: D,
     retire: Retire,
 ) -> anyhow::Result<()>
@@ -188,6 +213,11 @@ where
 {
     let shutdown = CancellationToken::new();
     let source_patience = source_patience(&args)?;
+    let Doors {
+        health,
+        metrics,
+        watch,
+    } = doors;
     let started = start_of_clock();
     let sources = SourceBoard::new(clock(started));
     let board = Arc::new(Board::new(sources.clone()));
@@ -200,8 +230,6 @@ where
         patience: timing.audit_interval * 2,
         source_patience,
     };
-    let health = listen(args.runtime.health_address).await?;
-    let metrics = listen(args.runtime.metrics_address).await?;
     tokio::spawn(serve_health(health, pages.clone(), shutdown.clone()));
     tokio::spawn(serve_metrics(metrics, pages.clone(), shutdown.clone()));
 
@@ -255,9 +283,7 @@ where
         ),
     }
 
-    // Before the addresses are first read, so that no change falls in between.
     let memory = Memory::default();
-    let watch = AddressWatch::open().context("cannot follow the node's addresses")?;
     let told = memory.addresses.clone();
     tokio::spawn(watch.run(move || told.notify_one()));
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::plain::plain;
 use crate::ask::Diff;
 use crate::model::Drift;
 use crate::model::drift::{Kind, Sign};
@@ -22,7 +23,7 @@ pub fn render(diff: &Diff, colours: bool) -> String {
                 (true, Sign::Comes) => ("\x1b[32m", "\x1b[0m"),
                 (true, Sign::Goes) => ("\x1b[31m", "\x1b[0m"),
             };
-            let _ = writeln!(text, "{begin}{line}{end}");
+            let _ = writeln!(text, "{begin}{}{end}", plain(&line.to_string()));
         }
     }
     text

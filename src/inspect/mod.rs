@@ -5,6 +5,7 @@ pub mod connections;
 pub mod diff;
 pub mod explain;
 pub mod modules;
+pub mod plain;
 pub mod rules;
 pub mod structured;
 pub mod table;

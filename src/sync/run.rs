@@ -162,13 +162,17 @@ impl<D: Dataplane> Loop<D> {
                 }
             },
             () = self.memory.addresses.notified() => Wake::Addresses,
-            Some(question) = self.questions.recv() => Wake::Question(question),
+            // Before questions, or those who ask again and again would put off audits and drains.
             () = until_due => Wake::Due,
+            Some(question) = self.questions.recv() => Wake::Question(question),
         }
     }
 
     /// Answers from what is known; only a diff reads the kernel, and changes nothing by it.
     fn answer(&mut self, Question { ask, reply }: Question) {
+        if reply.is_closed() {
+            return;
+        }
         let missing = self.engine.index().missing();
         let answer = if !missing.is_empty() {
             let kinds: Vec<String> = missing.iter().map(|kind| format!("{kind:?}")).collect();

@@ -53,7 +53,9 @@ pub async fn run(directory: PathBuf, node_name: String, events: Sender<Event>, b
                         }
                     }
                 }
-                if !listed {
+                // Of a file that was never read nobody knows what it wants served: an earlier run may have
+                // programmed it.
+                if !listed && files.values().all(|file| file.read_once) {
                     for kind in Kind::ALL {
                         let _ = events.send(Event::Listed(kind)).await;
                     }
@@ -70,6 +72,7 @@ pub async fn run(directory: PathBuf, node_name: String, events: Sender<Event>, b
 struct File {
     seen: Option<(u64, SystemTime)>,
     objects: Objects,
+    read_once: bool,
     /// Why it could not be read as it is now.
     problem: Option<String>,
 }
@@ -80,7 +83,12 @@ fn complaint(files: &BTreeMap<PathBuf, File>) -> Option<String> {
         .values()
         .filter_map(|file| file.problem.as_deref())
         .collect();
-    (!problems.is_empty()).then(|| format!("{}; the last good state stays", problems.join("; ")))
+    let waits = files.values().any(|file| !file.read_once);
+    let so = match waits {
+        true => "nothing is programmed or removed before every file was read once",
+        false => "the last good state stays",
+    };
+    (!problems.is_empty()).then(|| format!("{}; {so}", problems.join("; ")))
 }
 
 /// Reads files that changed. A broken one keeps its last good state.
@@ -118,6 +126,7 @@ fn scan(directory: &Path, files: &mut BTreeMap<PathBuf, File>) -> std::io::Resul
         match read {
             Ok(objects) => {
                 file.problem = None;
+                file.read_once = true;
                 if file.objects != objects {
                     for notice in &objects.notices {
                         warn!(file = %path.display(), notice, "manifest");

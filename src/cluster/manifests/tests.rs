@@ -83,6 +83,56 @@ fn endpoints_and_lists_are_understood_and_other_kinds_left_out() {
     assert_eq!(objects.notices.len(), 1);
 }
 
+/// An earlier run may have programmed what it says: without it, what is wanted is not known.
+#[tokio::test]
+async fn nothing_is_listed_before_every_file_was_read_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let broken = directory.path().join("db.yaml");
+    std::fs::write(directory.path().join("web.yaml"), WEB).unwrap();
+    std::fs::write(&broken, "kind: [").unwrap();
+    let (sender, mut events) = tokio::sync::mpsc::channel(100);
+    let board = SourceBoard::default();
+    let source = run(
+        directory.path().to_owned(),
+        "n1".to_owned(),
+        sender,
+        board.clone(),
+    );
+    let source = tokio::spawn(source);
+    let told = |board: &SourceBoard| {
+        let state = board.states().remove(&Kind::Services);
+        state.and_then(|state| state.last_error).unwrap_or_default()
+    };
+    // Two readings of the directory, with what they bring.
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        tokio::time::sleep(POLL + POLL / 2).await;
+        while let Ok(event) = events.try_recv() {
+            seen.push(event);
+        }
+    }
+    assert!(
+        seen.iter()
+            .any(|event| matches!(event, Event::ServiceApplied(..)))
+    );
+    assert!(
+        !seen.iter().any(|event| matches!(event, Event::Listed(_))),
+        "{seen:?}"
+    );
+    assert!(
+        told(&board).contains("before every file was read once"),
+        "{}",
+        told(&board)
+    );
+    std::fs::remove_file(&broken).unwrap();
+    loop {
+        if let Event::Listed(_) = events.recv().await.unwrap() {
+            break;
+        }
+    }
+    source.abort();
+}
+
 #[test]
 fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,11 +2,17 @@
 
 use std::fmt::Write;
 
+use crate::inspect::plain::plain;
+
 /// Rows whose columns stand below each other, two blanks apart, behind an indent of two. The last column
 /// is as wide as it is.
 pub fn table(text: &mut String, rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = Vec::new();
-    for row in rows {
+    let rows: Vec<Vec<_>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| plain(cell)).collect())
+        .collect();
+    for row in &rows {
         for (i, cell) in row.iter().enumerate() {
             let width = cell.chars().count();
             match widths.get_mut(i) {
@@ -15,7 +21,7 @@ pub fn table(text: &mut String, rows: &[Vec<String>]) {
             }
         }
     }
-    for row in rows {
+    for row in &rows {
         let mut line = String::from("  ");
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(line, "{cell:<width$}  ");
@@ -26,6 +32,7 @@ pub fn table(text: &mut String, rows: &[Vec<String>]) {
 
 /// A heading, bold on a terminal.
 pub fn heading(text: &mut String, title: &str, colours: bool) {
+    let title = plain(title);
     let _ = match colours {
         true => writeln!(text, "\n\x1b[1m{title}\x1b[0m"),
         false => writeln!(text, "\n{title}"),

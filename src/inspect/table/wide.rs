@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::names::{Endpoint, Names};
 use super::text::{configuration, forward, service_name};
 use super::{Row, Table};
+use crate::inspect::plain::plain;
 
 /// The table as text, in its own order.
 pub fn render(table: &Table, names: &Names) -> String {
@@ -57,8 +58,8 @@ fn real_servers(row: &Row, names: &Names) -> Vec<[String; 9]> {
             entry.active.to_string(),
             entry.inactive.to_string(),
             known(|endpoint| Some(endpoint.state.clone())),
-            known(|endpoint| endpoint.node.clone()),
-            known(|endpoint| endpoint.zone.clone()),
+            plain(&known(|endpoint| endpoint.node.clone())).into_owned(),
+            plain(&known(|endpoint| endpoint.zone.clone())).into_owned(),
             known(|endpoint| endpoint.drain_seconds_left.map(|left| format!("{left}s"))),
         ]
     };
