@@ -51,10 +51,12 @@ pub fn black_hole(lab: &mut Lab) -> Result<()> {
         }
     }
     for (family, before) in ["IPv4", "IPv6"].into_iter().zip(before) {
-        // At least that of p12, which is on n1, and the client's, each time the one that serves them goes.
+        // Of p12, which is on n1, and of the client, whenever the one that serves them goes. Where their next
+        // packet comes before the agent has looked, IPVS drops its flow itself (`expire_nodest_conn`), and there
+        // is nothing left to delete: how many it is depends on who is first.
         let (before, now) = (before?, deleted(family)?);
         ensure!(
-            now >= before + 6.0,
+            now >= before + 1.0,
             "{family}: {before} flows deleted before, {now} now"
         );
     }
