@@ -9,7 +9,11 @@ use crate::inspect::table::names::{Names, names};
 /// What the agent knows. Without one there are no names, and a line on standard error says so; an error
 /// where they decide what is shown.
 pub fn ask(socket: &Path, decisive: bool) -> anyhow::Result<Names> {
-    match ask::ask_within::<ask::Table>(socket, "/v1/table", PATIENCE) {
+    let told = match decisive {
+        true => ask::ask::<ask::Table>(socket, TABLE),
+        false => ask::ask_within::<ask::Table>(socket, TABLE, PATIENCE),
+    };
+    match told {
         Ok(told) => Ok(names(&told)),
         Err(error) if decisive => {
             Err(anyhow::Error::new(error).context("--namespace and --service need names"))
@@ -21,5 +25,6 @@ pub fn ask(socket: &Path, decisive: bool) -> anyhow::Result<Names> {
     }
 }
 
-/// Names are not worth more.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A busy agent is waited for, a hung one is not; the table alone is worth something.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TABLE: &str = "/v1/table";
