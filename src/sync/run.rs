@@ -68,6 +68,8 @@ pub struct Memory {
     moved: bool,
     /// Changes of endpoints that are on their way.
     programming: Programming,
+    /// The last thing that was done is an answer.
+    has_answered: bool,
     /// Where NodePorts answer, as last logged.
     node_ports: Option<BTreeSet<IpAddr>>,
 }
@@ -137,6 +139,11 @@ impl<D: Dataplane> Loop<D> {
     }
 
     async fn wake(&mut self, due: Option<Moment>) -> Wake {
+        // Where audits take longer than their interval, each of them leaves room for one question.
+        let has_answered = std::mem::take(&mut self.memory.has_answered);
+        if !has_answered && let Ok(question) = self.questions.try_recv() {
+            return Wake::Question(question);
+        }
         let wait = due.map(|due| due.since(self.now()));
         let until_due = async {
             match wait {
@@ -162,7 +169,7 @@ impl<D: Dataplane> Loop<D> {
                 }
             },
             () = self.memory.addresses.notified() => Wake::Addresses,
-            // Before questions, or those who ask again and again would put off audits and drains.
+            // Before a second question, or those who ask again and again would put off audits and drains.
             () = until_due => Wake::Due,
             Some(question) = self.questions.recv() => Wake::Question(question),
         }
@@ -173,6 +180,7 @@ impl<D: Dataplane> Loop<D> {
         if reply.is_closed() {
             return;
         }
+        self.memory.has_answered = true;
         let missing = self.engine.index().missing();
         let answer = if !missing.is_empty() {
             let kinds: Vec<String> = missing.iter().map(|kind| format!("{kind:?}")).collect();

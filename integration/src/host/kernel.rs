@@ -25,6 +25,11 @@ impl Kernel {
         matches!(self, Self::NativeLegacy | Self::NativeNft)
     }
 
+    /// Whether every instruction of it is.
+    pub const fn is_emulated(self) -> bool {
+        matches!(self, Self::Qemu | Self::QemuLegacy)
+    }
+
     /// The variant of iptables that nodes have.
     pub const fn iptables(self) -> &'static str {
         match self {

@@ -25,7 +25,7 @@ pub fn run(platform: Platform, guests: Option<usize>, names: &[String]) -> Resul
     let signals = Signals::watch()?;
     let work = Work::new()?;
     let has_sctp = platform.has_sctp();
-    let Choice { stories, left_out } = choose(names, platform.dataplane, has_sctp)?;
+    let Choice { stories, left_out } = choose(names, platform, has_sctp)?;
     for story in &left_out {
         println!("left out: {}, for this kernel has no SCTP", story.name);
     }
@@ -174,9 +174,11 @@ struct Choice {
     left_out: Vec<&'static Scenario>,
 }
 
-/// The stories that are named; or all but those on demand and those that are about the other dataplane.
+/// The stories that are named; or all but those on demand, those that are about the other dataplane, and on
+/// an emulated kernel those about the shell.
 /// To name one that cannot be run is an error.
-fn choose(names: &[String], dataplane: Dataplane, has_sctp: bool) -> Result<Choice> {
+fn choose(names: &[String], platform: Platform, has_sctp: bool) -> Result<Choice> {
+    let dataplane = platform.dataplane;
     let is_named = |story: &Scenario| names.iter().any(|name| name == story.name);
     let mut choice = Choice {
         stories: Vec::new(),
@@ -197,7 +199,11 @@ fn choose(names: &[String], dataplane: Dataplane, has_sctp: bool) -> Result<Choi
                 "{} needs SCTP, which this kernel has not",
                 story.name
             );
-        } else if !names.is_empty() || story.on_demand || !is_of_dataplane {
+        } else if !names.is_empty()
+            || story.on_demand
+            || !is_of_dataplane
+            || (story.at_shell && platform.kernel.is_emulated())
+        {
             continue;
         }
         if can_be_held {
@@ -251,6 +257,12 @@ const LONG_LIMIT: Duration = Duration::from_secs(5400);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::kernel::Kernel;
+
+    const NATIVE: Platform = Platform {
+        kernel: Kernel::NativeNft,
+        dataplane: Dataplane::Iptables,
+    };
 
     fn story(name: &str, passed: usize) -> Proof {
         Proof {
@@ -265,11 +277,11 @@ mod tests {
     #[test]
     fn what_a_kernel_cannot_hold_is_left_out_by_name_and_cannot_be_asked_for() {
         let names_of = |stories: &[&Scenario]| Vec::from_iter(stories.iter().map(|s| s.name));
-        let all = choose(&[], Dataplane::Iptables, false).unwrap();
+        let all = choose(&[], NATIVE, false).unwrap();
         assert_eq!(names_of(&all.left_out), ["udp-sctp"]);
         let names = names_of(&all.stories);
         assert!(names.contains(&"lab-network") && !names.contains(&"lab-selftest"));
-        let ask = |name: &str| choose(&[name.to_owned()], Dataplane::Iptables, false);
+        let ask = |name: &str| choose(&[name.to_owned()], NATIVE, false);
         assert!(ask("hairpin").is_ok_and(|choice| names_of(&choice.stories) == ["hairpin"]));
         assert!(ask("udp-sctp").is_err() && ask("lab-selftest").is_err());
     }

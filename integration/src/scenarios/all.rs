@@ -23,6 +23,8 @@ pub struct Scenario {
     pub bare: bool,
     /// Runs only when named.
     pub on_demand: bool,
+    /// About the program at a shell, which is the same on every kernel: not where all is emulated and slow.
+    pub at_shell: bool,
 }
 
 const fn story(
@@ -38,6 +40,7 @@ const fn story(
         sctp: false,
         bare: false,
         on_demand: false,
+        at_shell: false,
     }
 }
 
@@ -337,17 +340,21 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         bare: true,
+        at_shell: true,
         ..ipvs(
             "shell-rules",
             "what one saves the other restores; a mistake leaves the kernel as it was",
             shell_table::rules,
         )
     },
-    ipvs(
-        "shell-owned",
-        "what an agent made is not harmed by accident, and has names while it runs",
-        shell_table::owned,
-    ),
+    Scenario {
+        at_shell: true,
+        ..ipvs(
+            "shell-owned",
+            "what an agent made is not harmed by accident, and has names while it runs",
+            shell_table::owned,
+        )
+    },
     story(
         "host-daemon",
         "a daemon of the node does not answer on a VIP",
@@ -519,6 +526,7 @@ pub const ALL: &[Scenario] = &[
     ),
     Scenario {
         bare: true,
+        at_shell: true,
         ..story(
             "check-mistakes",
             "check tells each mistake made on a fit node, until it is taken back",
@@ -540,11 +548,14 @@ pub const ALL: &[Scenario] = &[
         "what an agent would change, and what somebody has changed",
         diff::diff,
     ),
-    ipvs(
-        "top",
-        "the live view in a real terminal, against ipvsadm",
-        top::top,
-    ),
+    Scenario {
+        at_shell: true,
+        ..ipvs(
+            "top",
+            "the live view in a real terminal, against ipvsadm",
+            top::top,
+        )
+    },
     by_rules(
         "top-without-ipvs",
         "the live view where there is no ip_vs",
