@@ -38,7 +38,8 @@ pub fn sh(line: &str) -> Result<String> {
     tool(program, args)
 }
 
-/// Runs a command line of plain words in a node, pod or client.
+/// Runs a command line of plain words in a node, pod or client. What it starts inherits the namespace; a
+/// process of `ip netns exec` for each would take longer than the command.
 pub fn sh_in(namespace: &str, line: &str) -> Result<String> {
-    sh(&format!("ip netns exec {namespace} {line}"))
+    namespace::inside(namespace, || sh(line))?.with_context(|| format!("in {namespace}"))
 }

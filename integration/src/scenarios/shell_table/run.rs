@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::guest::namespace::inside;
+
 /// What a program printed, and how it ended.
 pub struct Output {
     pub text: String,
@@ -39,23 +41,25 @@ impl Output {
 
 /// Runs it in a node.
 pub fn run(node: &str, words: &[&str], input: &str) -> Result<Output> {
-    let mut child = Command::new("ip")
-        .args(["netns", "exec", node])
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run ip")?;
-    let mut stdin = child.stdin.take().context("no input")?;
-    let input = input.to_owned();
-    // Who reads nothing may be gone before everything is written.
-    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    let output = child.wait_with_output()?;
-    drop(writer.join());
-    Ok(Output {
-        text: String::from_utf8_lossy(&output.stdout).into_owned(),
-        errors: String::from_utf8_lossy(&output.stderr).into_owned(),
-        code: output.status.code(),
-    })
+    let (program, args) = words.split_first().context("an empty command")?;
+    inside(node, || {
+        let mut child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {program}"))?;
+        let mut stdin = child.stdin.take().context("no input")?;
+        let input = input.to_owned();
+        // Who reads nothing may be gone before everything is written.
+        let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+        let output = child.wait_with_output()?;
+        drop(writer.join());
+        Ok(Output {
+            text: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code(),
+        })
+    })?
 }
