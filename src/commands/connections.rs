@@ -1,13 +1,13 @@
 //! `ipvs-agent connections`: the kernel's file, line by line.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use ipvs_sys::Protocol;
 use ipvs_sys::procfs::{self, ProcConnection};
 
-use super::{names, print, stream};
+use super::stream::Out;
+use super::{names, print};
 use crate::cli::{ByArg, ConnectionsArgs, PlainOutput, ProtocolArg};
 use crate::inspect::connections::count::{self, By, Counts};
 use crate::inspect::connections::{Selection, document, text};
@@ -71,7 +71,7 @@ fn rows(
     names: &Names,
     output: PlainOutput,
 ) -> anyhow::Result<ExitCode> {
-    let mut out = stream::out();
+    let mut out = Out::new();
     let version = structured::SCHEMA;
     let (start, end) = match output {
         PlainOutput::Table => (text::heading(), String::new()),
@@ -84,7 +84,7 @@ fn rows(
             "  []\n".to_owned(),
         ),
     };
-    let mut written = out.write_all(start.as_bytes());
+    out.write(&start);
     let mut first = true;
     for connection in connections {
         let item = document::connection(&connection, names);
@@ -97,16 +97,16 @@ fn rows(
             PlainOutput::Yaml => serde_saphyr::to_string(&[item])?,
         };
         first = false;
-        written = out.write_all(line.as_bytes());
-        if written.is_err() {
+        if !out.write(&line) {
             break;
         }
     }
     // A list with something in it needs no brackets in YAML.
-    if written.is_ok() && (first || output != PlainOutput::Yaml) {
-        written = out.write_all(end.as_bytes());
+    if first || output != PlainOutput::Yaml {
+        out.write(&end);
     }
-    stream::done(written.and_then(|()| out.flush()))
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl From<ByArg> for By {

@@ -1,6 +1,5 @@
 //! `ipvs-agent list`, and `ipvsadm -L`: the same questions, the same text.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -8,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ipvs_sys::{Client, procfs};
 
-use super::{explain_ipvs, names, print, stream};
+use super::stream::Out;
+use super::{explain_ipvs, names, print};
 use crate::cli::{ListArgs, TableOutput, WhichArgs};
 use crate::dataplane::ipvs::signature::is_signed;
 use crate::inspect::connections::{Selection, text as connection_text};
@@ -16,7 +16,8 @@ use crate::inspect::rules::{Invocation, ListOptions, words};
 use crate::inspect::structured;
 use crate::inspect::table::filter::{Filter, Place};
 use crate::inspect::table::names::Names;
-use crate::inspect::table::read::{Detail, read, read_one};
+use crate::inspect::table::order::Order;
+use crate::inspect::table::read::{Detail, Reading};
 use crate::inspect::table::text::{Columns, Style};
 use crate::inspect::table::watch::Snapshot;
 use crate::inspect::table::{Table, document, text, wide};
@@ -50,16 +51,10 @@ pub fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
         return classic(&options, &selection, &names);
     }
     let mut client = Client::open().map_err(explain_ipvs)?;
-    let Some(table) = table(
-        &mut client,
-        &options,
-        Detail::Full,
-        &selection.table,
-        &names,
-    )?
-    else {
+    let Some(reading) = reading(&mut client, &options, Detail::Full)? else {
         return Ok(ExitCode::from(NOT_THERE));
     };
+    let table = reading.table(&mut client, |row| selection.table.keep(row, &names))?;
     let document = || document::document(&table, &names, is_signed);
     match args.output {
         TableOutput::Json => print(&structured::json(&document())?)?,
@@ -99,13 +94,27 @@ pub fn classic(
     } else {
         Detail::Full
     };
-    match table(&mut client, options, detail, &selection.table, names)? {
-        Some(table) => {
-            print(&text::render(&table, style))?;
-            Ok(ExitCode::SUCCESS)
+    let Some(mut reading) = reading(&mut client, options, detail)? else {
+        return Ok(ExitCode::from(NOT_THERE));
+    };
+    let (mut out, mut lines) = (Out::new(), String::new());
+    out.write(&text::heading(
+        reading.version,
+        reading.connection_table_size,
+        style,
+    ));
+    while let Some(mut row) = reading.next(&mut client)? {
+        if !selection.table.keep(&mut row, names) {
+            continue;
         }
-        None => Ok(ExitCode::from(NOT_THERE)),
+        lines.clear();
+        text::row(&mut lines, &row, style);
+        if !out.write(&lines) {
+            break;
+        }
     }
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The first of the columns that were asked for, as ipvsadm has it.
@@ -131,30 +140,27 @@ fn style(options: &ListOptions) -> Style {
     }
 }
 
-/// What passes of the table, or nothing if the one virtual server that was asked for is not there.
-fn table(
+/// The table, or nothing if the one virtual server that was asked for is not there.
+fn reading(
     client: &mut Client,
     options: &ListOptions,
     detail: Detail,
-    filter: &Filter,
-    names: &Names,
-) -> anyhow::Result<Option<Table>> {
-    let mut table = match &options.service {
-        None => read(client, detail)?,
-        Some(key) => match read_one(client, key) {
-            Ok(table) => table,
-            Err(error) if error.is_not_found() => {
-                eprintln!("No such service");
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        },
+) -> anyhow::Result<Option<Reading>> {
+    let order = match options.nosort {
+        true => Order::Kernel,
+        false => Order::Ipvsadm,
     };
-    filter.apply(&mut table.rows, names);
-    if !options.nosort {
-        table.sort();
+    let Some(key) = &options.service else {
+        return Ok(Some(Reading::all(client, detail, order)?));
+    };
+    match Reading::one(client, key, order) {
+        Ok(reading) => Ok(Some(reading)),
+        Err(error) if error.is_not_found() => {
+            eprintln!("No such service");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(Some(table))
 }
 
 fn daemon_line(daemon: &ipvs_sys::Daemon) -> String {
@@ -188,23 +194,21 @@ fn connections(
 ) -> anyhow::Result<ExitCode> {
     let connections = procfs::read_connections().context(super::connections::NO_FILE)?;
     let engine = options.persistent_conn;
-    let mut out = stream::out();
-    let heading = match engine {
+    let mut out = Out::new();
+    out.write(match engine {
         true => connection_text::ENGINE_HEADING,
         false => connection_text::HEADING,
-    };
-    let mut written = out.write_all(heading.as_bytes());
+    });
     for connection in connections {
         let connection = connection?;
-        if written.is_ok() && selection.passes(&connection, names) {
-            let line = connection_text::ipvsadm_line(&connection, engine);
-            written = out.write_all(line.as_bytes());
-        }
-        if written.is_err() {
+        if selection.passes(&connection, names)
+            && !out.write(&connection_text::ipvsadm_line(&connection, engine))
+        {
             break;
         }
     }
-    stream::done(written.and_then(|()| out.flush()))
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the table, then what changes, until it is stopped.
@@ -215,28 +219,28 @@ fn watch(
     interval: Duration,
 ) -> anyhow::Result<ExitCode> {
     let mut client = Client::open().map_err(explain_ipvs)?;
-    let mut look = |first: bool| -> anyhow::Result<(Snapshot, String)> {
-        let Some(table) = table(&mut client, options, Detail::Full, filter, names)? else {
+    let mut look = || -> anyhow::Result<Table> {
+        let Some(reading) = reading(&mut client, options, Detail::Full)? else {
             bail!("there is nothing to watch");
         };
-        let shown = if first {
-            text::render(&table, style(options))
-        } else {
-            String::new()
-        };
-        Ok((Snapshot::of(&table.rows), shown))
+        Ok(reading.table(&mut client, |row| filter.keep(row, names))?)
     };
-    let (mut before, shown) = look(true)?;
-    let mut out = stream::out();
-    let mut written = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
-    while written.is_ok() {
+    let (table, style) = (look()?, style(options));
+    let mut shown = text::heading(table.version, table.connection_table_size, style);
+    for row in &table.rows {
+        text::row(&mut shown, row, style);
+    }
+    let mut before = Snapshot::of(&table.rows);
+    let mut out = Out::new();
+    let mut reads_on = out.show(&shown);
+    while reads_on {
         thread::sleep(interval);
-        let (now, _) = look(false)?;
-        let changes = before.changes_to(&now);
-        written = out.write_all(changes.as_bytes()).and_then(|()| out.flush());
+        let now = Snapshot::of(&look()?.rows);
+        reads_on = out.show(&before.changes_to(&now));
         before = now;
     }
-    stream::done(written)
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The flags that say which part of a table is meant.

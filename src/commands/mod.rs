@@ -19,9 +19,10 @@ mod stream;
 mod systemd;
 pub mod top;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use anyhow::bail;
+use stream::print;
 
 use crate::cli::KernelArgs;
 use crate::dataplane::ipvs::Settings;
@@ -38,14 +39,6 @@ fn explain_ipvs(error: ipvs_sys::Error) -> anyhow::Error {
         "cannot use the kernel's IPVS"
     };
     anyhow::Error::new(error).context(advice)
-}
-
-/// Writes to standard output. Who reads may stop reading: `ipvs-agent diff | head` is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
 }
 
 /// Whether colours are welcome on standard output (<https://no-color.org>).

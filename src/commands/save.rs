@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use ipvs_sys::Client;
 
-use super::{explain_ipvs, print};
+use super::explain_ipvs;
+use super::stream::Out;
 use crate::cli::SaveArgs;
 use crate::dataplane::ipvs::signature::is_signed;
 use crate::inspect::rules::save::{Dialect, save};
-use crate::inspect::table::read::{Detail, read};
+use crate::inspect::table::order::Order;
+use crate::inspect::table::read::{Detail, Reading};
 
 /// Prints the table as rules.
 pub fn run(args: &SaveArgs) -> anyhow::Result<ExitCode> {
@@ -18,19 +20,28 @@ pub fn run(args: &SaveArgs) -> anyhow::Result<ExitCode> {
 /// The same in either dialect.
 pub fn rules(dialect: Dialect, nosort: bool, foreign: bool) -> anyhow::Result<ExitCode> {
     let mut client = Client::open().map_err(explain_ipvs)?;
-    let mut table = read(&mut client, Detail::Full)?;
-    if foreign {
-        table.rows.retain(|row| !is_signed(&row.service.service));
+    let order = if nosort {
+        Order::Kernel
+    } else {
+        Order::Ipvsadm
+    };
+    let mut reading = Reading::all(&mut client, Detail::Full, order)?;
+    let (mut out, mut text, mut unspeakable) = (Out::new(), String::new(), 0);
+    while let Some(row) = reading.next(&mut client)? {
+        if foreign && is_signed(&row.service.service) {
+            continue;
+        }
+        text.clear();
+        unspeakable += save(&mut text, &row, dialect);
+        if !out.write(&text) {
+            break;
+        }
     }
-    if !nosort {
-        table.sort();
-    }
-    let (text, unspeakable) = save(&table.rows, dialect);
     if unspeakable > 0 {
         eprintln!(
             "ipvs-agent: {unspeakable} entries use what ipvsadm has no word for: they are comments"
         );
     }
-    print(&text)?;
+    out.end()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 mod source;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use ratatui::layout::Rect;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::source::Source;
+use super::print;
 use crate::cli::{TopArgs, TopColumn};
 use crate::inspect::top::rows::{self, rows};
 use crate::inspect::top::state::{Place, RowKey};
@@ -78,11 +79,7 @@ fn once(mut source: Source, mut state: State, width: Option<u16>) -> anyhow::Res
     let area = Rect::new(0, 0, width, view.whole());
     let mut buffer = Buffer::empty(area);
     view.render(area, &mut buffer);
-    match io::stdout().write_all(view::text(&buffer).as_bytes()) {
-        // `ipvs-agent top --once | head` is not an error.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
+    print(&view::text(&buffer))
 }
 
 /// The terminal as it was, however this ends; a panic restores it before its message.

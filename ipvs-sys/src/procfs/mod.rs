@@ -59,11 +59,7 @@ impl ProcError {
 /// # Errors
 /// When the file cannot be read or understood.
 pub fn read_services() -> Result<Vec<ProcService>, ProcError> {
-    let read = |source| ProcError::Read {
-        file: IP_VS,
-        source,
-    };
-    services(&std::fs::read_to_string(IP_VS).map_err(read)?)
+    services::services_from(open(IP_VS)?)
 }
 
 /// Opens [`IP_VS_CONN`] and reads it line by line.
@@ -71,12 +67,12 @@ pub fn read_services() -> Result<Vec<ProcService>, ProcError> {
 /// # Errors
 /// When the file cannot be opened.
 pub fn read_connections() -> Result<Connections<BufReader<File>>, ProcError> {
-    let open = |source| ProcError::Read {
-        file: IP_VS_CONN,
-        source,
-    };
-    let file = File::open(IP_VS_CONN).map_err(open)?;
-    Ok(connections(BufReader::with_capacity(READ_BUFFER, file)))
+    Ok(connections(open(IP_VS_CONN)?))
+}
+
+fn open(file: &'static str) -> Result<BufReader<File>, ProcError> {
+    let opened = File::open(file).map_err(|source| ProcError::Read { file, source })?;
+    Ok(BufReader::with_capacity(READ_BUFFER, opened))
 }
 
 fn line_error(line: &str) -> ProcError {

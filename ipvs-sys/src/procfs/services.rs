@@ -1,9 +1,10 @@
 //! `/proc/net/ip_vs`: services and destinations (`ip_vs_info_seq_show` of the kernel).
 
+use std::io::BufRead;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use super::{ProcError, address, hex16, hex32, line_error, protocol};
+use super::{IP_VS, ProcError, address, hex16, hex32, line_error, protocol};
 use crate::key::{DestinationKey, Family, Protocol, ServiceKey};
 use crate::name::SchedulerName;
 
@@ -125,24 +126,45 @@ pub struct ProcService {
 /// # Errors
 /// At the first line that the kernel would not write.
 pub fn services(text: &str) -> Result<Vec<ProcService>, ProcError> {
-    let mut services: Vec<ProcService> = Vec::new();
+    let mut services = Vec::new();
     for line in text.lines() {
-        let fields = line.split_ascii_whitespace();
-        if line.starts_with("IP Virtual Server") || line.starts_with("Prot ") {
-            continue;
-        }
-        if line.starts_with("  -> RemoteAddress") || line.trim().is_empty() {
-            continue;
-        }
-        if line.starts_with("  -> ") {
-            let destination = destination(fields).ok_or_else(|| line_error(line))?;
-            let service = services.last_mut().ok_or_else(|| line_error(line))?;
-            service.destinations.push(destination);
-        } else {
-            services.push(service(fields).ok_or_else(|| line_error(line))?);
-        }
+        add(&mut services, line)?;
     }
     Ok(services)
+}
+
+/// The same from a reader, without holding the text.
+pub(super) fn services_from(mut reader: impl BufRead) -> Result<Vec<ProcService>, ProcError> {
+    let (mut services, mut line) = (Vec::new(), String::new());
+    loop {
+        line.clear();
+        match reader.read_line(&mut line) {
+            Ok(0) => return Ok(services),
+            Ok(_) => add(&mut services, &line)?,
+            Err(source) => {
+                let file = IP_VS;
+                return Err(ProcError::Read { file, source });
+            }
+        }
+    }
+}
+
+fn add(services: &mut Vec<ProcService>, line: &str) -> Result<(), ProcError> {
+    let fields = line.split_ascii_whitespace();
+    if line.starts_with("IP Virtual Server") || line.starts_with("Prot ") {
+        return Ok(());
+    }
+    if line.starts_with("  -> RemoteAddress") || line.trim().is_empty() {
+        return Ok(());
+    }
+    if line.starts_with("  -> ") {
+        let destination = destination(fields).ok_or_else(|| line_error(line))?;
+        let service = services.last_mut().ok_or_else(|| line_error(line))?;
+        service.destinations.push(destination);
+    } else {
+        services.push(service(fields).ok_or_else(|| line_error(line))?);
+    }
+    Ok(())
 }
 
 fn service<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<ProcService> {

@@ -19,28 +19,25 @@ pub enum Dialect {
     Whole,
 }
 
-/// The lines of a table, and how many things no line can say: they are comments in it.
-pub fn save(rows: &[Row], dialect: Dialect) -> (String, usize) {
-    let mut out = String::new();
+/// Adds the lines of a row; gives how many things no line can say: they are comments in it.
+pub fn save(out: &mut String, row: &Row, dialect: Dialect) -> usize {
     let mut unspeakable = 0;
-    for row in rows {
-        let key = key(&row.service.service.key, dialect);
-        let speakable = can_be_written(&row.service);
-        unspeakable += usize::from(!speakable);
-        let comment = if speakable { "" } else { "# " };
-        let _ = writeln!(out, "{comment}-A {key}{}", configuration(&row.service));
-        for entry in &row.destinations {
-            let mut destination = entry.destination;
-            if dialect == Dialect::Ipvsadm {
-                destination = destination.with_thresholds(0, 0);
-            }
-            let written = speakable && has_option(&destination);
-            unspeakable += usize::from(speakable && !written);
-            let comment = if written { "" } else { "# " };
-            let _ = writeln!(out, "{comment}-a {key} {destination}");
+    let key = key(&row.service.service.key, dialect);
+    let speakable = can_be_written(&row.service);
+    unspeakable += usize::from(!speakable);
+    let comment = if speakable { "" } else { "# " };
+    let _ = writeln!(out, "{comment}-A {key}{}", configuration(&row.service));
+    for entry in &row.destinations {
+        let mut destination = entry.destination;
+        if dialect == Dialect::Ipvsadm {
+            destination = destination.with_thresholds(0, 0);
         }
+        let written = speakable && has_option(&destination);
+        unspeakable += usize::from(speakable && !written);
+        let comment = if written { "" } else { "# " };
+        let _ = writeln!(out, "{comment}-a {key} {destination}");
     }
-    (out, unspeakable)
+    unspeakable
 }
 
 fn key(key: &ServiceKey, dialect: Dialect) -> String {

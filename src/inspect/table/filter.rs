@@ -64,21 +64,19 @@ impl Filter {
         self.namespace.is_some() || self.service.is_some()
     }
 
-    /// Leaves out what does not pass.
-    pub fn apply(&self, rows: &mut Vec<Row>, names: &Names) {
-        rows.retain_mut(|row| {
-            if let Some(backend) = self.backend {
-                let is = |key: DestinationKey| backend.is(key.addr, key.port);
-                row.destinations.retain(|entry| is(entry.destination.key));
-                if row.destinations.is_empty() {
-                    return false;
-                }
+    /// Whether it passes, and of its real servers those that do.
+    pub fn keep(&self, row: &mut Row, names: &Names) -> bool {
+        if let Some(backend) = self.backend {
+            let is = |key: DestinationKey| backend.is(key.addr, key.port);
+            row.destinations.retain(|entry| is(entry.destination.key));
+            if row.destinations.is_empty() {
+                return false;
             }
-            let service = &row.service.service;
-            let scheduler = service.scheduler.as_str();
-            self.scheduler.as_deref().is_none_or(|own| own == scheduler)
-                && self.passes(&service.key, names)
-        });
+        }
+        let service = &row.service.service;
+        let scheduler = service.scheduler.as_str();
+        self.scheduler.as_deref().is_none_or(|own| own == scheduler)
+            && self.passes(&service.key, names)
     }
 
     /// Whether a virtual server passes by what it is found by.

@@ -12,7 +12,7 @@
 pub mod document;
 pub mod filter;
 pub mod names;
-mod order;
+pub mod order;
 pub mod read;
 pub mod text;
 pub mod watch;
@@ -38,11 +38,4 @@ pub struct Row {
     pub service: ServiceEntry,
     /// Its real servers.
     pub destinations: Vec<DestinationEntry>,
-}
-
-impl Table {
-    /// In the order in which `ipvsadm` lists.
-    pub fn sort(&mut self) {
-        order::sort(&mut self.rows);
-    }
 }

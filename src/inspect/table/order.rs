@@ -4,20 +4,29 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-use ipvs_sys::{DestinationKey, ServiceKey};
+use ipvs_sys::{DestinationEntry, DestinationKey, ServiceEntry, ServiceKey};
 
-use super::Row;
+/// In which order a table is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// That of its hash tables.
+    Kernel,
+    /// `ipvsadm`'s.
+    Ipvsadm,
+}
 
-/// Virtual servers and the real servers of each.
-pub(super) fn sort(rows: &mut Vec<Row>) {
-    let by_key = |a: &Row, b: &Row| compare_keys(&a.service.service.key, &b.service.service.key);
-    *rows = merge_sort(std::mem::take(rows), &by_key);
-    for row in rows {
-        let destinations = std::mem::take(&mut row.destinations);
-        row.destinations = merge_sort(destinations, &|a, b| {
-            compare_destinations(&a.destination.key, &b.destination.key)
-        });
-    }
+/// Virtual servers.
+pub(super) fn services(entries: Vec<ServiceEntry>) -> Vec<ServiceEntry> {
+    merge_sort(entries, &|a, b| {
+        compare_keys(&a.service.key, &b.service.key)
+    })
+}
+
+/// The real servers of one.
+pub(super) fn destinations(entries: Vec<DestinationEntry>) -> Vec<DestinationEntry> {
+    merge_sort(entries, &|a, b| {
+        compare_destinations(&a.destination.key, &b.destination.key)
+    })
 }
 
 /// ipvsadm's order: differences of unsigned 32-bit numbers taken as signed ones.

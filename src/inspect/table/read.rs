@@ -7,13 +7,14 @@
 //! families have. What the file has no word for is not looked for either: forwarding methods that no
 //! administrator can set (it calls them `Masq`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipvs_sys::procfs::{self, ProcDestination, ProcForward, ProcKey, ProcService};
 use ipvs_sys::{
     Client, Destination, DestinationEntry, Error, ForwardMethod, ServiceEntry, ServiceKey, Tunnel,
 };
 
+use super::order::{self, Order};
 use super::{Row, Table};
 
 /// How much of a real server is asked for.
@@ -25,40 +26,116 @@ pub enum Detail {
     Full,
 }
 
-/// Reads the whole table, in the kernel's order.
-///
-/// # Errors
-/// When the kernel refuses or does not answer.
-pub fn read(client: &mut Client, detail: Detail) -> Result<Table, Error> {
-    let services = client.services()?;
-    let mut told = match detail {
-        // A file that is not there or not understood tells nothing, and all is asked for.
-        Detail::Brief => procfs::read_services().map(told_once).unwrap_or_default(),
-        Detail::Full => BTreeMap::new(),
-    };
-    let twice = marks_of_both_families(&services);
-    let mut rows = Vec::with_capacity(services.len());
-    for service in services {
-        let key = ProcKey::from(service.service.key);
-        let from_file = told
-            .remove(&key)
-            .flatten()
-            .filter(|_| !twice.contains_key(&key));
-        let destinations = match from_file {
-            Some(file) => file.destinations.iter().map(entry).collect(),
-            None => match client.destinations(&service.service.key) {
-                Ok(destinations) => destinations,
-                // Deleted in between: it is not there any more.
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(error),
-            },
+/// A table that is read a virtual server at a time, so that fifty thousand real servers need not be in
+/// memory to be printed.
+#[derive(Debug)]
+pub struct Reading {
+    /// Of IPVS, such as 1.2.1.
+    pub version: (u8, u8, u8),
+    /// Buckets of the table of connections.
+    pub connection_table_size: u32,
+    services: std::vec::IntoIter<ServiceEntry>,
+    told: BTreeMap<ProcKey, Option<ProcService>>,
+    twice: BTreeSet<ProcKey>,
+    order: Order,
+}
+
+impl Reading {
+    /// Reads all virtual servers.
+    ///
+    /// # Errors
+    /// When the kernel refuses or does not answer.
+    pub fn all(client: &mut Client, detail: Detail, order: Order) -> Result<Self, Error> {
+        let services = client.services()?;
+        let told = match detail {
+            // A file that is not there or not understood tells nothing, and all is asked for.
+            Detail::Brief => procfs::read_services().map(told_once).unwrap_or_default(),
+            Detail::Full => BTreeMap::new(),
         };
-        rows.push(Row {
-            service,
-            destinations,
-        });
+        Self::of(client, services, told, order)
     }
-    table(client, rows)
+
+    /// Reads one virtual server.
+    ///
+    /// # Errors
+    /// When there is none such ([`Error::is_not_found`]), or the kernel refuses.
+    pub fn one(client: &mut Client, key: &ServiceKey, order: Order) -> Result<Self, Error> {
+        let service = client.service(key)?;
+        Self::of(client, vec![service], BTreeMap::new(), order)
+    }
+
+    fn of(
+        client: &mut Client,
+        services: Vec<ServiceEntry>,
+        told: BTreeMap<ProcKey, Option<ProcService>>,
+        order: Order,
+    ) -> Result<Self, Error> {
+        let info = client.info()?;
+        let twice = marks_of_both_families(&services);
+        let services = match order {
+            Order::Kernel => services,
+            Order::Ipvsadm => order::services(services),
+        };
+        Ok(Self {
+            version: info.version,
+            connection_table_size: info.connection_table_size,
+            services: services.into_iter(),
+            told,
+            twice,
+            order,
+        })
+    }
+
+    /// The next virtual server with its real servers; none at the end.
+    ///
+    /// # Errors
+    /// When the kernel refuses or does not answer.
+    pub fn next(&mut self, client: &mut Client) -> Result<Option<Row>, Error> {
+        for service in self.services.by_ref() {
+            let key = ProcKey::from(service.service.key);
+            let told = self.told.remove(&key).flatten();
+            let destinations: Vec<_> = match told.filter(|_| !self.twice.contains(&key)) {
+                Some(file) => file.destinations.iter().map(entry).collect(),
+                None => match client.destinations(&service.service.key) {
+                    Ok(destinations) => destinations,
+                    // Deleted in between: it is not there any more.
+                    Err(error) if error.is_not_found() => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            let destinations = match self.order {
+                Order::Kernel => destinations,
+                Order::Ipvsadm => order::destinations(destinations),
+            };
+            return Ok(Some(Row {
+                service,
+                destinations,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// All that is to be kept.
+    ///
+    /// # Errors
+    /// When the kernel refuses or does not answer.
+    pub fn table(
+        mut self,
+        client: &mut Client,
+        mut keep: impl FnMut(&mut Row) -> bool,
+    ) -> Result<Table, Error> {
+        let mut rows = Vec::new();
+        while let Some(mut row) = self.next(client)? {
+            if keep(&mut row) {
+                rows.push(row);
+            }
+        }
+        Ok(Table {
+            version: self.version,
+            connection_table_size: self.connection_table_size,
+            rows,
+        })
+    }
 }
 
 /// Reads virtual servers, and the real servers of those that are wanted.
@@ -85,31 +162,6 @@ pub fn read_some(
     Ok(rows)
 }
 
-/// Reads one virtual server.
-///
-/// # Errors
-/// When there is none such ([`Error::is_not_found`]), or the kernel refuses.
-pub fn read_one(client: &mut Client, key: &ServiceKey) -> Result<Table, Error> {
-    let service = client.service(key)?;
-    let destinations = client.destinations(key)?;
-    table(
-        client,
-        vec![Row {
-            service,
-            destinations,
-        }],
-    )
-}
-
-fn table(client: &mut Client, rows: Vec<Row>) -> Result<Table, Error> {
-    let info = client.info()?;
-    Ok(Table {
-        version: info.version,
-        connection_table_size: info.connection_table_size,
-        rows,
-    })
-}
-
 /// What the file tells, by key; nothing for a key that it tells twice.
 fn told_once(services: Vec<ProcService>) -> BTreeMap<ProcKey, Option<ProcService>> {
     let mut told = BTreeMap::new();
@@ -121,13 +173,12 @@ fn told_once(services: Vec<ProcService>) -> BTreeMap<ProcKey, Option<ProcService
     told
 }
 
-fn marks_of_both_families(services: &[ServiceEntry]) -> BTreeMap<ProcKey, usize> {
-    let mut marks = BTreeMap::new();
-    for entry in services {
-        *marks.entry(ProcKey::from(entry.service.key)).or_insert(0) += 1;
-    }
-    marks.retain(|_, count| *count > 1);
-    marks
+fn marks_of_both_families(services: &[ServiceEntry]) -> BTreeSet<ProcKey> {
+    let mut met = BTreeSet::new();
+    let keys = services
+        .iter()
+        .map(|entry| ProcKey::from(entry.service.key));
+    keys.filter(|key| !met.insert(*key)).collect()
 }
 
 fn entry(told: &ProcDestination) -> DestinationEntry {

@@ -11,7 +11,7 @@ use ipvs_sys::{
     Stats, Tunnel, TunnelFlags,
 };
 
-use super::{Row, Table};
+use super::Row;
 
 /// Which columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,29 +42,25 @@ pub struct Style {
     pub single: bool,
 }
 
-/// The table as text, in its own order.
-pub fn render(table: &Table, style: Style) -> String {
-    let mut out = String::with_capacity(table.rows.len() * LINES_HINT);
+/// The lines before the first row: the version of IPVS, the size of its table of connections, the columns.
+pub fn heading(version: (u8, u8, u8), connection_table_size: u32, style: Style) -> String {
+    let mut out = String::new();
     if !style.single {
-        let (major, minor, patch) = table.version;
-        let size = table.connection_table_size;
+        let (major, minor, patch) = version;
         let _ = writeln!(
             out,
-            "IP Virtual Server version {major}.{minor}.{patch} (size={size})"
+            "IP Virtual Server version {major}.{minor}.{patch} (size={connection_table_size})"
         );
     }
-    out.push_str(title(style.columns));
-    for Row {
-        service,
-        destinations,
-    } in &table.rows
-    {
-        service_line(&mut out, service, style);
-        for entry in destinations {
-            destination_line(&mut out, entry, style);
-        }
+    out + title(style.columns)
+}
+
+/// The lines of a virtual server and its real servers.
+pub fn row(out: &mut String, row: &Row, style: Style) {
+    service_line(out, &row.service, style);
+    for entry in &row.destinations {
+        destination_line(out, entry, style);
     }
-    out
 }
 
 fn title(columns: Columns) -> &'static str {
@@ -301,9 +297,6 @@ fn large(out: &mut String, number: u64, exact: bool) {
         _ => write!(out, "{:>8}T", number / 1_000_000_000_000),
     };
 }
-
-/// Bytes of a virtual server with some real servers.
-const LINES_HINT: usize = 512;
 
 #[cfg(test)]
 mod tests;
