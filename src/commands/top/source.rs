@@ -265,7 +265,11 @@ impl Agent {
         came
     }
 
+    /// Nothing to wait for is where the answer came while the kernel was read.
     fn wait(&mut self, at_most: Duration, reading: &Reading) {
+        if !self.waiting {
+            return;
+        }
         if let Ok(answer) = self.answers.recv_timeout(at_most) {
             self.take(answer, reading);
         }
