@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use ipvs_agent::cli::Command;
 use ipvs_agent::cli::config::{self, Parsed, Refusal};
-use ipvs_agent::commands;
+use ipvs_agent::commands::{self, tell};
 
 fn main() -> ExitCode {
     if let Some(code) = commands::ipvsadm::by_name(std::env::args_os()) {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(Refusal::Clap(error)) => error.exit(),
         Err(Refusal::Config(error)) => {
-            eprintln!("ipvs-agent: {error}");
+            tell(format_args!("ipvs-agent: {error}"));
             return ExitCode::from(ERROR);
         }
     };
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Man(args) => commands::manual::man(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("ipvs-agent: {error:#}");
+        tell(format_args!("ipvs-agent: {error:#}"));
         ExitCode::from(ERROR)
     })
 }

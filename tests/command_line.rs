@@ -109,6 +109,36 @@ fn a_word_that_is_no_command_is_answered_with_the_nearest() {
 }
 
 /// The tables of `docs/configuration.md` are those of the definitions. `UPDATE_DOCS=1` writes them.
+/// ipvsadm's exit code for a line that is none, on its command line or among rules.
+#[test]
+fn wrong_rules_and_wrong_words_exit_alike() {
+    let rules = std::env::temp_dir().join(format!("ipvs-agent-rules-{}", std::process::id()));
+    std::fs::write(&rules, "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1\n").unwrap();
+    let input = std::fs::File::open(&rules).unwrap();
+    let restored = Command::new(env!("CARGO_BIN_EXE_ipvs-agent"))
+        .args(["ipvsadm", "-R"])
+        .stdin(input)
+        .output()
+        .unwrap();
+    std::fs::remove_file(&rules).unwrap();
+    let said = String::from_utf8_lossy(&restored.stderr);
+    assert!(said.contains("line 2"), "{said}");
+    assert_eq!(restored.status.code(), Some(2), "{said}");
+    assert_eq!(agent(&["ipvsadm", "-Q"]).status.code(), Some(2));
+}
+
+#[test]
+fn options_that_would_be_ignored_are_refused() {
+    for words in [
+        &["list", "-o", "json", "--watch"][..],
+        &["list", "-o", "wide", "-c"],
+        &["list", "--watch", "--interval", "0s"],
+        &["list", "--interval", "5s"],
+    ] {
+        assert_eq!(agent(words).status.code(), Some(2), "{words:?}");
+    }
+}
+
 #[test]
 fn the_configurations_tables_are_the_programs() {
     let mut command = Cli::command();

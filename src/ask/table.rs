@@ -101,6 +101,20 @@ pub enum EndpointState {
     Gone,
 }
 
+impl From<&crate::model::Endpoint> for EndpointState {
+    fn from(endpoint: &crate::model::Endpoint) -> Self {
+        if endpoint.ready {
+            Self::Ready
+        } else if endpoint.terminating && endpoint.serving {
+            Self::Serving
+        } else if endpoint.terminating {
+            Self::Terminating
+        } else {
+            Self::NotReady
+        }
+    }
+}
+
 impl fmt::Display for EndpointState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

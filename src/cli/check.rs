@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use super::kernel::KernelArgs;
 use super::output::Output;
-use super::run::{DataplaneArg, SourceArgs, cidr};
+use super::run::{ConfigArgs, DataplaneArg, SourceArgs, cidr};
 
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_EXAMPLES)]
@@ -31,6 +31,8 @@ pub struct CheckArgs {
     /// Port of /metrics on this node
     #[arg(long, value_name = "PORT", default_value_t = 10249)]
     pub metrics_port: u16,
+    #[command(flatten)]
+    pub file: ConfigArgs,
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]

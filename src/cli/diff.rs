@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::Output;
-use super::run::AgentArgs;
+use super::run::{AgentArgs, ConfigArgs};
 use crate::ask;
 
 #[derive(Debug, Args)]
@@ -21,6 +21,8 @@ pub struct DiffArgs {
     /// flags change here?
     #[command(flatten)]
     pub agent: AgentArgs,
+    #[command(flatten)]
+    pub file: ConfigArgs,
 }
 
 const EXAMPLES: &str = "\

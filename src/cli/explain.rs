@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::output::Output;
-use super::run::AgentArgs;
+use super::run::{AgentArgs, ConfigArgs};
 use crate::ask;
 use crate::model::Protocol;
 
@@ -49,6 +49,8 @@ pub struct ExplainArgs {
     /// see it on this node?
     #[command(flatten)]
     pub agent: AgentArgs,
+    #[command(flatten)]
+    pub file: ConfigArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -25,13 +25,20 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration by a file")]
 pub struct FileArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Check the flags and the file, print what would be in force, and end
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Also of commands that are to see the node as an agent with that file does.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
     /// A file that sets flags: AgentConfiguration, or kube-proxy's own KubeProxyConfiguration as it is.
     /// Flags on the command line override it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Check the flags and the file, print what would be in force, and end
-    #[arg(long)]
-    pub check_config: bool,
 }
 
 /// What decides how Services are served; the same for all commands that ask what would be.

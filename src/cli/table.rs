@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
+use super::output::interval;
+
 /// `ipvs-agent list`.
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]
@@ -13,7 +15,13 @@ pub struct ListArgs {
     #[command(flatten)]
     pub ipvsadm: IpvsadmListArgs,
     /// `table` is ipvsadm's; `wide` adds Service, state, node, zone and drain; JSON and YAML have it all
-    #[arg(long, short = 'o', value_enum, default_value_t = TableOutput::Table)]
+    #[arg(
+        long,
+        short = 'o',
+        value_enum,
+        default_value_t = TableOutput::Table,
+        conflicts_with_all = ["connection", "timeout", "daemon", "watch"]
+    )]
     pub output: TableOutput,
     #[command(flatten)]
     pub which: WhichArgs,
@@ -28,7 +36,8 @@ pub struct ListArgs {
         long,
         value_name = "DURATION",
         default_value = "2s",
-        requires = "watch"
+        requires = "watch",
+        value_parser = interval
     )]
     pub interval: SignedDuration,
 }

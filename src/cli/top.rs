@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
+use super::output::interval;
 use crate::ask;
 
 #[derive(Debug, Args)]
@@ -50,15 +51,6 @@ pub enum TopColumn {
     Active,
     Inactive,
     Weight,
-}
-
-fn interval(text: &str) -> Result<SignedDuration, String> {
-    let interval: SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    if (SignedDuration::from_millis(100)..=SignedDuration::from_hours(1)).contains(&interval) {
-        Ok(interval)
-    } else {
-        Err("it takes 100ms to 1h".to_owned())
-    }
 }
 
 const EXAMPLES: &str = "\

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use ipvs_sys::Client;
 
-use super::{explain_ipvs, settings};
+use super::{explain_ipvs, settings, tell};
 use crate::cli::CleanupArgs;
 use crate::dataplane::iptables::IptablesDataplane;
 use crate::dataplane::ipvs::{IpvsDataplane, Settings};
@@ -60,12 +60,12 @@ pub fn run(args: &CleanupArgs) -> anyhow::Result<()> {
 }
 
 /// One dataplane's part; gives the number of objects that went, or that there are, and of those that are
-/// left. `tell`: what failed is told.
+/// left. `loud`: what failed is told.
 fn remove<D: Dataplane>(
     dataplane: &mut D,
     spare_shared: bool,
     dry_run: &mut Option<BTreeSet<String>>,
-    tell: bool,
+    loud: bool,
 ) -> anyhow::Result<(usize, usize)> {
     let (mut observed, steps) = plan_removal(dataplane, spare_shared)?;
     if let Some(told) = dry_run {
@@ -75,9 +75,9 @@ fn remove<D: Dataplane>(
         return Ok((new.len(), 0));
     }
     let report = dataplane.apply(steps, &mut observed, Moment::default());
-    for failure in report.failed.iter().filter(|_| tell) {
+    for failure in report.failed.iter().filter(|_| loud) {
         let source = anyhow::anyhow!("{}", failure.source);
-        eprintln!("{}: {source:#}", failure.step);
+        tell(format_args!("{}: {source:#}", failure.step));
     }
     Ok((report.applied, report.failed.len() + report.skipped))
 }

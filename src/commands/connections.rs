@@ -11,6 +11,7 @@ use super::{names, print};
 use crate::cli::{ByArg, ConnectionsArgs, PlainOutput, ProtocolArg};
 use crate::inspect::connections::count::{self, By, Counts};
 use crate::inspect::connections::{Selection, document, text};
+use crate::inspect::rules::ListOptions;
 use crate::inspect::structured;
 use crate::inspect::table::filter::Filter;
 use crate::inspect::table::names::Names;
@@ -21,7 +22,7 @@ pub fn run(args: &ConnectionsArgs) -> anyhow::Result<ExitCode> {
     let selection = Selection {
         table: Filter {
             protocol: args.protocol.map(Protocol::from),
-            ..super::list::filter(&args.which)?
+            ..names::filter(&args.which)?
         },
         client: client.map_err(|allowed| anyhow::anyhow!("--client: {allowed}"))?,
         state: args.state.clone(),
@@ -104,6 +105,31 @@ fn rows(
     // A list with something in it needs no brackets in YAML.
     if first || output != PlainOutput::Yaml {
         out.write(&end);
+    }
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `ipvsadm -Lcn`, line by line.
+pub fn classic(
+    options: &ListOptions,
+    selection: &Selection,
+    names: &Names,
+) -> anyhow::Result<ExitCode> {
+    let connections = procfs::read_connections().context(NO_FILE)?;
+    let engine = options.persistent_conn;
+    let mut out = Out::new();
+    out.write(match engine {
+        true => text::ENGINE_HEADING,
+        false => text::HEADING,
+    });
+    for connection in connections {
+        let connection = connection?;
+        if selection.passes(&connection, names)
+            && !out.write(&text::ipvsadm_line(&connection, engine))
+        {
+            break;
+        }
     }
     out.end()?;
     Ok(ExitCode::SUCCESS)

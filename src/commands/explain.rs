@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{colours, offline, print};
+use super::{colours, offline, print, tell};
 use crate::ask::explain::{Asked, Explained, Verdict};
 use crate::ask::{self, AskError};
 use crate::cli::{ExplainArgs, Output};
@@ -34,7 +34,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             })
         }
         Explained::NoSuch(text) => {
-            eprintln!("ipvs-agent: {text}");
+            tell(format_args!("ipvs-agent: {text}"));
             Ok(ExitCode::FAILURE)
         }
     }

@@ -2,22 +2,20 @@
 //! `ipvsadm-restore`. It exits as ipvsadm does: 2 for a command line that is wrong, 1 for a virtual
 //! server that is not there to be listed, 255 where the kernel refuses.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{IpAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
 use anyhow::bail;
 use ipvs_sys::{Client, Command, Service};
 
-use super::restore::{Manner, restore, standard_input};
-use super::{explain_ipvs, list, print, save};
+use super::line::understand;
+use super::restore::{Manner, WrongRules, restore, standard_input};
+use super::{explain_ipvs, list, print, save, tell};
 use crate::dataplane::ipvs::signature::is_signed;
 use crate::inspect::connections::Selection;
 use crate::inspect::rules::outcome::{Existing, keep_unwritten_flags};
 use crate::inspect::rules::save::Dialect;
-use crate::inspect::rules::{Invocation, ListOptions, Mistake, Names, ServicePorts, Word, parse};
+use crate::inspect::rules::{Invocation, ListOptions, Mistake, Word};
 use crate::inspect::table::names::Names as NoNames;
 
 /// Does what the words ask for.
@@ -75,8 +73,8 @@ fn text(words: impl IntoIterator<Item = OsString>) -> Vec<String> {
 /// ipvsadm's exit codes.
 fn ending(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("ipvsadm: {error:#}");
-        ExitCode::from(if error.is::<Mistake>() {
+        tell(format_args!("ipvsadm: {error:#}"));
+        ExitCode::from(if error.is::<Mistake>() || error.is::<WrongRules>() {
             WRONG_LINE
         } else {
             REFUSED
@@ -157,39 +155,6 @@ fn concerned(client: &mut Client, command: &Command) -> anyhow::Result<Option<Se
         Some(Err(error)) if error.is_not_found() => Ok(None),
         Some(Err(error)) => Err(error.into()),
     }
-}
-
-/// What a command line asks for, names looked up on this machine.
-pub fn understand(words: &[Word<'_>]) -> Result<Invocation, Mistake> {
-    with_names(|names| parse(words, names))
-}
-
-/// Hands over who knows names on this machine. Each is looked up once.
-pub fn with_names<T>(work: impl FnOnce(Names<'_>) -> T) -> T {
-    let ports = std::fs::read_to_string("/etc/services").unwrap_or_default();
-    let ports = ServicePorts::parse(&ports);
-    let known = RefCell::new(BTreeMap::new());
-    let host = |name: &str| -> Option<IpAddr> {
-        let mut known = known.borrow_mut();
-        *known
-            .entry(name.to_owned())
-            .or_insert_with(|| look_up(name))
-    };
-    work(Names {
-        ports: &ports,
-        host: &host,
-    })
-}
-
-/// IPv4 if it has both, as ipvsadm.
-fn look_up(name: &str) -> Option<IpAddr> {
-    let found: Vec<IpAddr> = (name, 0)
-        .to_socket_addrs()
-        .ok()?
-        .map(|addr| addr.ip())
-        .collect();
-    let v4 = found.iter().find(|addr| addr.is_ipv4());
-    v4.or_else(|| found.first()).copied()
 }
 
 /// Arguments, with their columns as if they stood in one line.

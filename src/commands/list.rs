@@ -5,16 +5,17 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ipvs_sys::{Client, procfs};
+use ipvs_sys::Client;
 
+use super::line::understand;
 use super::stream::Out;
-use super::{explain_ipvs, names, print};
-use crate::cli::{ListArgs, TableOutput, WhichArgs};
+use super::{connections, explain_ipvs, names, print, tell};
+use crate::cli::{ListArgs, TableOutput};
 use crate::dataplane::ipvs::signature::is_signed;
-use crate::inspect::connections::{Selection, text as connection_text};
+use crate::inspect::connections::Selection;
 use crate::inspect::rules::{Invocation, ListOptions, words};
 use crate::inspect::structured;
-use crate::inspect::table::filter::{Filter, Place};
+use crate::inspect::table::filter::Filter;
 use crate::inspect::table::names::Names;
 use crate::inspect::table::order::Order;
 use crate::inspect::table::read::{Detail, Reading};
@@ -25,13 +26,13 @@ use crate::inspect::table::{Table, document, text, wide};
 /// Prints what was asked for.
 pub fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let line = args.ipvsadm.words().join(" ");
-    let options = match super::ipvsadm::understand(&words(&line))? {
+    let options = match understand(&words(&line))? {
         Invocation::List(options) => options,
         _ => ListOptions::default(),
     };
     let filter = Filter {
         scheduler: args.scheduler.clone(),
-        ..filter(&args.which)?
+        ..names::filter(&args.which)?
     };
     let wants_names = args.output != TableOutput::Table || filter.needs_names();
     let names = match wants_names {
@@ -71,7 +72,7 @@ pub fn classic(
     names: &Names,
 ) -> anyhow::Result<ExitCode> {
     if options.connection {
-        return connections(options, selection, names);
+        return connections::classic(options, selection, names);
     }
     let mut client = Client::open().map_err(explain_ipvs)?;
     if options.service.is_none() && options.timeout {
@@ -156,7 +157,7 @@ fn reading(
     match Reading::one(client, key, order) {
         Ok(reading) => Ok(Some(reading)),
         Err(error) if error.is_not_found() => {
-            eprintln!("No such service");
+            tell("No such service");
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -184,31 +185,6 @@ fn daemon_line(daemon: &ipvs_sys::Daemon) -> String {
         line += &format!(", ttl={ttl}");
     }
     line + ")\n"
-}
-
-/// `ipvsadm -Lcn`, line by line.
-fn connections(
-    options: &ListOptions,
-    selection: &Selection,
-    names: &Names,
-) -> anyhow::Result<ExitCode> {
-    let connections = procfs::read_connections().context(super::connections::NO_FILE)?;
-    let engine = options.persistent_conn;
-    let mut out = Out::new();
-    out.write(match engine {
-        true => connection_text::ENGINE_HEADING,
-        false => connection_text::HEADING,
-    });
-    for connection in connections {
-        let connection = connection?;
-        if selection.passes(&connection, names)
-            && !out.write(&connection_text::ipvsadm_line(&connection, engine))
-        {
-            break;
-        }
-    }
-    out.end()?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the table, then what changes, until it is stopped.
@@ -241,21 +217,6 @@ fn watch(
     }
     out.end()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The flags that say which part of a table is meant.
-pub fn filter(args: &WhichArgs) -> anyhow::Result<Filter> {
-    let place = |text: &Option<String>, flag: &'static str| -> anyhow::Result<Option<Place>> {
-        let parsed = text.as_deref().map(str::parse::<Place>).transpose();
-        parsed.map_err(|allowed| anyhow::anyhow!("{flag}: {allowed}"))
-    };
-    Ok(Filter {
-        namespace: args.namespace.clone(),
-        service: args.service.clone(),
-        vip: place(&args.vip, "--vip")?,
-        backend: place(&args.backend, "--backend")?,
-        ..Filter::default()
-    })
 }
 
 /// What was looked for is not there.

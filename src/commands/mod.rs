@@ -8,6 +8,7 @@ pub mod connections;
 pub mod diff;
 pub mod explain;
 pub mod ipvsadm;
+mod line;
 pub mod list;
 pub mod manual;
 mod names;
@@ -23,6 +24,7 @@ use std::io::IsTerminal;
 
 use anyhow::bail;
 use stream::print;
+pub use stream::tell;
 
 use crate::cli::KernelArgs;
 use crate::dataplane::ipvs::Settings;

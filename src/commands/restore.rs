@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use ipvs_sys::{Client, Command, Outcome};
 
+use super::line::with_names;
 use super::{explain_ipvs, print};
 use crate::cli::RestoreArgs;
 use crate::dataplane::ipvs::signature::is_signed;
@@ -25,6 +26,11 @@ pub struct Manner {
     /// Nothing is written, and what would be is printed.
     pub dry_run: bool,
 }
+
+/// Lines that are no rules, each with what is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongRules(String);
 
 /// Reads the rules and makes them true.
 pub fn run(args: &RestoreArgs) -> anyhow::Result<ExitCode> {
@@ -59,8 +65,8 @@ pub fn standard_input() -> anyhow::Result<String> {
 
 /// Makes the rules of a text true.
 pub fn restore(text: &str, manner: Manner) -> anyhow::Result<ExitCode> {
-    let steps = super::ipvsadm::with_names(|names| steps(text, names));
-    let steps = steps.or_else(|mistakes| bail!(listed("nothing was changed", &mistakes)))?;
+    let steps = with_names(|names| steps(text, names));
+    let steps = steps.map_err(|mistakes| WrongRules(listed("nothing was changed", &mistakes)))?;
     // As from `ipvsadm-save | … --replace` when the first of the two fails.
     if steps.is_empty() && manner.existing == Existing::Replace && !manner.force {
         bail!(

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::choice::{self, Choice, choose};
 use super::config::{api_access, engine_config, positive};
-use super::{print, systemd};
+use super::{print, systemd, tell};
 use crate::ask;
 use crate::ask::server::AskSocket;
 use crate::cli::RunArgs;
@@ -46,7 +46,7 @@ pub fn run(
         audit_interval: positive("--audit-interval", args.runtime.audit_interval)?,
         seed: seed(&args.agent.source.node_name),
     };
-    if let Some(file) = &args.file.config {
+    if let Some(file) = &args.file.config.config {
         for warning in warnings {
             warn!(file = %file.display(), "{warning}");
         }
@@ -96,7 +96,7 @@ fn check_config(
         .with_context(|| format!("--log {:?} is not a filter", args.runtime.log))?;
     engine_config(&args.agent, &choice::expect(&args.agent.services)?)?;
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
     print(&serde_saphyr::to_string(effective)?)
 }

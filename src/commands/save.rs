@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use ipvs_sys::Client;
 
-use super::explain_ipvs;
 use super::stream::Out;
+use super::{explain_ipvs, tell};
 use crate::cli::SaveArgs;
 use crate::dataplane::ipvs::signature::is_signed;
 use crate::inspect::rules::save::{Dialect, save};
@@ -38,9 +38,9 @@ pub fn rules(dialect: Dialect, nosort: bool, foreign: bool) -> anyhow::Result<Ex
         }
     }
     if unspeakable > 0 {
-        eprintln!(
+        tell(format_args!(
             "ipvs-agent: {unspeakable} entries use what ipvsadm has no word for: they are comments"
-        );
+        ));
     }
     out.end()?;
     Ok(ExitCode::SUCCESS)

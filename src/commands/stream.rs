@@ -1,6 +1,7 @@
-//! Standard output of every command: buffered, and at ease with a reader that has seen enough
+//! Standard output and standard error of every command: buffered, and at ease with a reader that has seen enough
 //! (`ipvs-agent connections | head`).
 
+use std::fmt::Display;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 /// Standard output.
@@ -50,6 +51,11 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = Out::new();
     out.write(text);
     out.end()
+}
+
+/// A line on standard error. That it cannot be written is no reason to end.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 const BUFFER: usize = 64 << 10;

@@ -16,7 +16,7 @@ use ratatui::layout::Rect;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::source::Source;
-use super::print;
+use super::{print, tell};
 use crate::cli::{TopArgs, TopColumn};
 use crate::inspect::top::rows::{self, rows};
 use crate::inspect::top::state::{Place, RowKey};
@@ -67,7 +67,7 @@ fn once(mut source: Source, mut state: State, width: Option<u16>) -> anyhow::Res
         None => ONCE_WIDTH,
     };
     for note in source.notes() {
-        eprintln!("ipvs-agent: {note}");
+        tell(format_args!("ipvs-agent: {note}"));
     }
     let rows = rows(&source.data(), &state);
     let view = View {

@@ -1,10 +1,9 @@
 //! The endpoints of a Service, each with what becomes of it in the sets that clients are led to.
 
-use std::collections::BTreeMap;
-
 use crate::ask::explain::ExplainedEndpoint;
-use crate::ask::table::EndpointState;
-use crate::model::{Endpoint, EndpointSlice, Family, HostPort, ServicePort, TrafficPolicy};
+use crate::model::{
+    Endpoint, EndpointSlice, Family, HostPort, ServicePort, TrafficPolicy, endpoints_of,
+};
 use crate::resolve::{ExclusionReason, Selection};
 
 /// All endpoints of all ports.
@@ -14,40 +13,12 @@ pub fn endpoints(
     sets: &[TrafficPolicy],
 ) -> Vec<ExplainedEndpoint> {
     let of_port = |(port, family, selection): &(&ServicePort, Family, Selection)| {
-        let known = known(port, *family, slices);
-        known
+        endpoints_of(slices.iter().copied(), (&port.name, port.protocol), *family)
             .into_iter()
             .map(|(key, endpoint)| explain(key, port, *family, endpoint, selection, sets))
             .collect::<Vec<_>>()
     };
     surveyed.iter().flat_map(of_port).collect()
-}
-
-/// What the slices say of each. Of two copies the better counts, as it does in `resolve`.
-fn known<'s>(
-    port: &ServicePort,
-    family: Family,
-    slices: &[&'s EndpointSlice],
-) -> BTreeMap<HostPort, &'s Endpoint> {
-    let mut known: BTreeMap<HostPort, &Endpoint> = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.address_type == family) {
-        let ports = slice.ports.iter();
-        for of_slice in ports.filter(|p| (&p.name, p.protocol) == (&port.name, port.protocol)) {
-            for endpoint in &slice.endpoints {
-                let key = HostPort {
-                    addr: endpoint.addr,
-                    port: of_slice.port,
-                };
-                let better = |other: &&Endpoint| {
-                    (endpoint.ready, endpoint.serving) > (other.ready, other.serving)
-                };
-                if known.get(&key).is_none_or(better) {
-                    known.insert(key, endpoint);
-                }
-            }
-        }
-    }
-    known
 }
 
 fn explain(
@@ -71,7 +42,7 @@ fn explain(
         port_name: port.name.to_string(),
         protocol: port.protocol.into(),
         family: family.into(),
-        state: state(endpoint),
+        state: endpoint.into(),
         node: text(&endpoint.node_name),
         zone: text(&endpoint.zone),
         local: real.is_some_and(|real| real.local),
@@ -95,17 +66,5 @@ fn reason(reason: ExclusionReason) -> String {
     match reason {
         ExclusionReason::RefusedAddress => format!("refused: {reason}"),
         other => other.to_string(),
-    }
-}
-
-fn state(endpoint: &Endpoint) -> EndpointState {
-    if endpoint.ready {
-        EndpointState::Ready
-    } else if endpoint.terminating && endpoint.serving {
-        EndpointState::Serving
-    } else if endpoint.terminating {
-        EndpointState::Terminating
-    } else {
-        EndpointState::NotReady
     }
 }

@@ -22,7 +22,7 @@ pub use notice::{Notice, Problem, Reason, Topic};
 pub use real_server::{MAX_WEIGHT, RealServer, RealServerKey, RealServers, WEIGHTED_SCHEDULERS};
 pub use service::{
     AddressType, Endpoint, EndpointPort, EndpointSlice, ObjectName, ServicePort, ServicePortName,
-    ServiceSpec, ServiceType, SliceName, TrafficDistribution, TrafficPolicy,
+    ServiceSpec, ServiceType, SliceName, TrafficDistribution, TrafficPolicy, endpoints_of,
 };
 pub use virtual_server::{
     Persistence, Scheduler, Thresholds, Tuning, Unserved, VipKind, VirtualServer,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 
-use super::addr::{Family, Protocol};
+use super::addr::{Family, HostPort, Protocol};
 
 /// Namespace and name of an object; prints as `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -195,6 +195,35 @@ impl EndpointSlice {
             && *hostnames == other.hostnames
             && *weight == other.weight
     }
+}
+
+/// What slices of one Service say of the endpoints of its port. Of two copies the better counts, as it
+/// does where endpoints are picked.
+pub fn endpoints_of<'s>(
+    slices: impl IntoIterator<Item = &'s EndpointSlice>,
+    (port_name, protocol): (&str, Protocol),
+    family: Family,
+) -> BTreeMap<HostPort, &'s Endpoint> {
+    let mut known: BTreeMap<HostPort, &Endpoint> = BTreeMap::new();
+    let slices = slices.into_iter();
+    for slice in slices.filter(|slice| slice.address_type == family) {
+        let ports = slice.ports.iter();
+        for port in ports.filter(|port| (&*port.name, port.protocol) == (port_name, protocol)) {
+            for endpoint in &slice.endpoints {
+                let key = HostPort {
+                    addr: endpoint.addr,
+                    port: port.port,
+                };
+                let better = |other: &&Endpoint| {
+                    (endpoint.ready, endpoint.serving) > (other.ready, other.serving)
+                };
+                if known.get(&key).is_none_or(better) {
+                    known.insert(key, endpoint);
+                }
+            }
+        }
+    }
+    known
 }
 
 /// One entry of a slice's `ports`, those without a name or number left out.

@@ -9,6 +9,7 @@ use crate::dataplane::{self, Dataplane, Drain};
 use crate::explain;
 use crate::model::{
     Endpoint, HostPort, Moment, RealServer, RealServers, TrafficPolicy, VipPort, VirtualServer,
+    endpoints_of,
 };
 
 impl<D: Dataplane> Engine<D> {
@@ -40,7 +41,7 @@ impl<D: Dataplane> Engine<D> {
                 servers.entry(key).or_insert(NamedServer {
                     key,
                     near: true,
-                    policy: policy(TrafficPolicy::Cluster),
+                    policy: TrafficPolicy::Cluster.to_string(),
                     ..of_near
                 });
             }
@@ -95,7 +96,8 @@ impl<D: Dataplane> Engine<D> {
         real_servers: &RealServers,
         drains: &[Drain],
     ) -> NamedServer {
-        let known = self.endpoints(server, real_servers);
+        let (owner, slices) = (&server.owner, self.index().slices(&server.owner.service));
+        let known = endpoints_of(slices, (&owner.port, owner.protocol), vip.family());
         let mut named: BTreeMap<HostPort, NamedRealServer> = real_servers
             .iter()
             .map(|(key, real)| (*key, real_server(*key, Some(real), known.get(key).copied())))
@@ -116,37 +118,11 @@ impl<D: Dataplane> Engine<D> {
             service: server.owner.service.name.to_string(),
             port_name: server.owner.port.to_string(),
             kind: server.kind.to_string(),
-            policy: policy(server.policy),
+            policy: server.policy.to_string(),
             scheduler: server.scheduler.name.clone(),
             near: false,
             real_servers: named.into_values().collect(),
         }
-    }
-
-    /// What the slices say of a virtual server's endpoints.
-    fn endpoints(
-        &self,
-        server: &VirtualServer,
-        real_servers: &RealServers,
-    ) -> BTreeMap<HostPort, &Endpoint> {
-        let owner = &server.owner;
-        let mut known = BTreeMap::new();
-        for slice in self.index().slices(&owner.service) {
-            let ports = slice.ports.iter();
-            let ports = ports.filter(|p| p.name == owner.port && p.protocol == owner.protocol);
-            for port in ports {
-                for endpoint in &slice.endpoints {
-                    let key = HostPort {
-                        addr: endpoint.addr,
-                        port: port.port,
-                    };
-                    if real_servers.contains_key(&key) {
-                        known.insert(key, endpoint);
-                    }
-                }
-            }
-        }
-        known
     }
 }
 
@@ -159,30 +135,10 @@ fn real_server(
     NamedRealServer {
         address: key.addr,
         port: key.port,
-        state: known.map_or(EndpointState::Gone, state),
+        state: known.map_or(EndpointState::Gone, EndpointState::from),
         used: real.is_some_and(|real| !real.draining),
         node: known.and_then(|endpoint| text(&endpoint.node_name)),
         zone: known.and_then(|endpoint| text(&endpoint.zone)),
         drain_seconds_left: None,
     }
-}
-
-fn state(endpoint: &Endpoint) -> EndpointState {
-    if endpoint.ready {
-        EndpointState::Ready
-    } else if endpoint.terminating && endpoint.serving {
-        EndpointState::Serving
-    } else if endpoint.terminating {
-        EndpointState::Terminating
-    } else {
-        EndpointState::NotReady
-    }
-}
-
-fn policy(policy: TrafficPolicy) -> String {
-    match policy {
-        TrafficPolicy::Cluster => "Cluster",
-        TrafficPolicy::Local => "Local",
-    }
-    .to_owned()
 }

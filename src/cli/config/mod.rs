@@ -84,7 +84,13 @@ pub fn parse(
         .ignore_errors(true)
         .try_get_matches_from(&words);
     let file = first.ok().and_then(|matches| named(&matches));
-    let Some((path, given)) = file else {
+    let Some(Reader {
+        name,
+        path,
+        flags: known,
+        given,
+    }) = file
+    else {
         return finish(command.try_get_matches_from(words), Vec::new());
     };
     let file = path.display().to_string();
@@ -96,10 +102,10 @@ pub fn parse(
     let Content { settings, warnings } = content.map_err(Refusal::Config)?;
     let settings: Vec<Setting> = settings
         .into_iter()
-        .filter(|setting| !given.contains(&setting.flag))
+        .filter(|setting| known.contains(&setting.flag) && !given.contains(&setting.flag))
         .collect();
     // After the name of the command, before its own flags.
-    let at = words.iter().position(|word| word == "run");
+    let at = words.iter().position(|word| *word == *name);
     let at = at.map_or(words.len(), |at| at + 1);
     let mut all = words;
     all.splice(at..at, settings.iter().flat_map(flags));
@@ -115,23 +121,44 @@ pub fn parse(
     finish(Ok(matches), warnings)
 }
 
-/// The file that `run` is to read, and the flags that are given beside it: on the command line or by the
-/// environment.
-fn named(matches: &ArgMatches) -> Option<(PathBuf, BTreeSet<String>)> {
-    let run = matches.subcommand_matches("run")?;
-    let path: &PathBuf = run.try_get_one("config").ok().flatten()?;
+/// A command that reads a file.
+struct Reader {
+    name: String,
+    path: PathBuf,
+    /// Those that it has; what else a file says is for others.
+    flags: BTreeSet<String>,
+    /// On the command line or by the environment.
+    given: BTreeSet<String>,
+}
+
+/// The command that is to read a file, if it is to.
+fn named(matches: &ArgMatches) -> Option<Reader> {
+    let (name, matches) = matches.subcommand()?;
+    let path: &PathBuf = matches.try_get_one("config").ok().flatten()?;
     let set = |id: &str| {
-        let source = run.value_source(id);
+        let source = matches.value_source(id);
         matches!(
             source,
             Some(ValueSource::CommandLine | ValueSource::EnvVariable)
         )
     };
     let command = Cli::command();
-    let arguments = command.find_subcommand("run")?.get_arguments();
-    let given = arguments.filter(|arg| set(arg.get_id().as_str()));
-    let flags = given.filter_map(|arg| arg.get_long().map(str::to_owned));
-    Some((path.clone(), flags.collect()))
+    let arguments = command.find_subcommand(name)?.get_arguments();
+    let (mut flags, mut given) = (BTreeSet::new(), BTreeSet::new());
+    for arg in arguments {
+        if let Some(flag) = arg.get_long() {
+            flags.insert(flag.to_owned());
+            if set(arg.get_id().as_str()) {
+                given.insert(flag.to_owned());
+            }
+        }
+    }
+    Some(Reader {
+        name: name.to_owned(),
+        path: path.clone(),
+        flags,
+        given,
+    })
 }
 
 fn finish(

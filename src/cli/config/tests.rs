@@ -64,6 +64,29 @@ fn a_file_sets_flags_and_flags_override_it() {
 }
 
 #[test]
+fn commands_that_see_the_node_as_an_agent_does_read_the_same_file() {
+    let read = |words: &str| {
+        let file = own("scheduler: wlc\nhealthAddress: 127.0.0.1:10999\nrouteMark: 0x10000\n");
+        let words = words.split_whitespace().map(Into::into).collect();
+        parse(words, |_| Ok(file.clone())).unwrap_or_else(|refusal| panic!("{refusal:?}"))
+    };
+    let crate::cli::Command::Check(check) = read("a check --config f.yaml").cli.command else {
+        panic!("another command")
+    };
+    // What `check` has no flag for is for `run`.
+    assert_eq!(
+        (&*check.scheduler, check.kernel.route_mark),
+        ("wlc", 0x10000)
+    );
+    let words = "a diff --config f.yaml --route-mark 0x20000 --manifests d";
+    let crate::cli::Command::Diff(diff) = read(words).cli.command else {
+        panic!("another command")
+    };
+    assert_eq!(diff.agent.services.scheduler, "wlc");
+    assert_eq!(diff.agent.kernel.route_mark, 0x20000);
+}
+
+#[test]
 fn what_a_file_says_wrongly_is_told_with_its_line() {
     for (text, told) in [
         (
