@@ -266,7 +266,8 @@ pub const CHOICE: &str = "matrix";
 const HEAD: &str = "# Conformance\n\n\
     Made by `make conformance` from what its runs recorded, not written by hand. Each story and each cell sends real\n\
     packets on the kernel that heads the column. ✔: all of them gave what they must; a number says how many cells that\n\
-    were. ✘: some did not. SCTP is not asked, and not counted, where the kernel has no sockets of it. A row without a\n\
+    were. ✘: some did not. Each cell also asks `ipvs-agent explain` what becomes of its packet, and fails where that differs\n\
+    from what the packet met. SCTP is not asked, and not counted, where the kernel has no sockets of it. A row without a\n\
     story is one that no packet has proved.\n";
 
 #[cfg(test)]
