@@ -102,6 +102,31 @@ test-chart: chart-deps build ## The Helm chart: goldens, refusals, Helm 4 and 3 
 chart-goldens: chart-deps build ## Write what the chart renders, and its README's table, anew
 	@$(CARGO_TARGET_DIR)/debug/lab chart --update goldens readme
 
+# ARCH as Debian and OCI call it. The target of this machine's own is the one that cargo takes without being told.
+ARCH ?= $(shell dpkg --print-architecture)
+IMAGE_NAME ?= docker.io/library/ipvs-agent:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+image_target_amd64 = x86_64-unknown-linux-gnu
+image_target_arm64 = aarch64-unknown-linux-gnu
+ifneq ($(ARCH),$(shell dpkg --print-architecture))
+image_target = $(or $(image_target_$(ARCH)),$(error ARCH=$(ARCH): there are amd64 and arm64))
+endif
+image = $(IPVS_AGENT_CACHE)/image
+
+.PHONY: image
+image: ## The container image without a container engine: make image ARCH=amd64|arm64 IMAGE_NAME=… (docs/image.md)
+	$(call phase,the agent as it is released)
+	@$(if $(image_target),integration/setup/cross.sh $(ARCH) $(image_target))
+	@cargo build --release -p ipvs-agent $(if $(image_target),--target $(image_target))
+	@cargo build --quiet -p integration
+	$(call phase,its image)
+	@mkdir -p $(image)
+	@integration/setup/image-root.sh $(ARCH) $(image)/root-$(ARCH) $(if $(RENEW),--renew)
+	@$(CARGO_TARGET_DIR)/debug/lab image build --architecture $(ARCH) --name $(IMAGE_NAME) --licence LICENSE \
+	  --agent $(CARGO_TARGET_DIR)/$(if $(image_target),$(image_target)/)release/ipvs-agent \
+	  --root $(image)/root-$(ARCH) --to $(image)/ipvs-agent-$(ARCH) \
+	  $(addprefix --revision ,$(shell git describe --always --abbrev=40 --dirty 2>/dev/null))
+
 .PHONY: bench
 bench: build ## Side by side with kube-proxy on this machine's kernel (10 minutes), into docs/performance.md
 	$(call phase,kube-proxy from Go modules)

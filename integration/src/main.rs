@@ -5,6 +5,7 @@
 //! * `guest` what a scenario is made of: topology, servers, probes, agents, API objects
 //! * `scenarios` the stories
 //! * `chart` the Helm chart, by Helm and an API server
+//! * `image` the container image, built and run as the chart says
 //! * `bench` the agent and kube-proxy side by side
 //! * `conformance` what a Service must do for whom, as a table
 //! * `dataplane` by what the agents serve
@@ -25,6 +26,7 @@ mod conformance;
 mod dataplane;
 mod guest;
 mod host;
+mod image;
 mod protocol;
 mod scenarios;
 
@@ -88,6 +90,9 @@ enum Command {
         /// Those whose names contain one of these [default: all]
         names: Vec<String>,
     },
+    /// Build the container image, or look into it
+    #[command(subcommand)]
+    Image(image::Command),
     /// Name the scenarios
     List,
     /// Print what runs have proved, as `docs/conformance.md` has it
@@ -149,6 +154,7 @@ fn main() -> ExitCode {
             services,
         } => host::bench(&agent, &report, &services),
         Command::Chart { update, names } => host::chart(update, &names),
+        Command::Image(command) => image::run(command),
         Command::List => {
             for scenario in scenarios::ALL {
                 println!("{:<20} {}", scenario.name, scenario.about);
