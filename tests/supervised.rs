@@ -1,12 +1,15 @@
-//! The agent under a supervisor: what it is told over `$NOTIFY_SOCKET`, and the unit file. As root.
+//! The agent under a supervisor: what it is told over `$NOTIFY_SOCKET`, the unit file, and who may ask it. As root.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
+
+use ipvs_agent::ask::server::AskSocket;
 
 struct Started(Child);
 
@@ -111,4 +114,17 @@ fn a_port_that_is_taken_is_told_of() {
         "{err}"
     );
     assert!(!err.contains("panicked"), "{err}");
+}
+
+/// Its folder too, where the agent makes it.
+#[tokio::test]
+async fn the_socket_for_questions_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run/agent.sock");
+    let socket = AskSocket::open(&path).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    drop(socket);
+    assert!(!path.exists(), "it is left behind");
 }
