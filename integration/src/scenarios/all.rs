@@ -7,7 +7,7 @@ use crate::dataplane::Dataplane;
 use super::{
     Lab, changes, check, choice, cleanup, diff, events, explain, foreign, health_check, history,
     icmp, iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
-    policies, reach, regressions, repair, scale, services, shell_table, top, tuning,
+    policies, reach, regressions, repair, scale, services, shell_table, top, tuning, versions,
 };
 
 /// One story.
@@ -104,6 +104,11 @@ pub const ALL: &[Scenario] = &[
         "history",
         "after a long random history the kernel is that of a fresh start",
         history::history,
+    ),
+    story(
+        "other-version",
+        "what an agent of another version left becomes what this one makes",
+        versions::other_version,
     ),
     story(
         "killed-midway",

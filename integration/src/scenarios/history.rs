@@ -175,7 +175,7 @@ fn annotations(chance: &mut Chance) -> Value {
 
 /// What the kernel's tools print once it changes no more: nothing drains, no weight grows, and an
 /// audit has found nothing.
-fn settled(dataplane: Dataplane) -> Result<BTreeSet<String>> {
+pub(super) fn settled(dataplane: Dataplane) -> Result<BTreeSet<String>> {
     let mut before = BTreeSet::new();
     eventually("the kernel changes no more", || {
         let now = state(dataplane, NODE)?;

@@ -32,6 +32,7 @@ mod services;
 mod shell_table;
 mod top;
 mod tuning;
+mod versions;
 
 use anyhow::{Context, Result};
 
