@@ -50,7 +50,7 @@ pub fn get(from: &str, server: SocketAddr, path: &str) -> Result<Option<Page>> {
 /// Asks over a socket that is a file.
 pub fn get_at(socket: &str, path: &str) -> Result<Page> {
     let mut stream = UnixStream::connect(socket).with_context(|| format!("connect to {socket}"))?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(AGENT_LIMIT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
@@ -90,4 +90,6 @@ fn page(text: &str) -> Option<Page> {
 pub const HEALTH_PORT: u16 = 10256;
 /// Where its metrics are, at 127.0.0.1 only.
 pub const METRICS_PORT: u16 = 10249;
+/// The agent answers between two turns of its loop, and gives up itself.
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(10);
