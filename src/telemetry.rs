@@ -1,4 +1,6 @@
-//! The log, on standard error.
+//! The log, on standard error; and whether what is written there or elsewhere has colours.
+
+use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -13,13 +15,21 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), ParseError> {
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
-            let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            let colours = terminal && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colours).with_target(false).init();
+            builder
+                .with_ansi(colours(&std::io::stderr()))
+                .with_target(false)
+                .init();
         }
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// Whether colours are welcome: on a terminal, unless `NO_COLOR` is set and not empty
+/// (<https://no-color.org>).
+pub fn colours(stream: &impl IsTerminal) -> bool {
+    let unwelcome = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !unwelcome
 }
 
 /// The filter of a log, if it is one.

@@ -113,14 +113,14 @@ fn a_word_that_is_no_command_is_answered_with_the_nearest() {
 #[test]
 fn wrong_rules_and_wrong_words_exit_alike() {
     let rules = std::env::temp_dir().join(format!("ipvs-agent-rules-{}", std::process::id()));
-    std::fs::write(&rules, "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1\n").unwrap();
-    let input = std::fs::File::open(&rules).unwrap();
+    fs::write(&rules, "-A -t 192.0.2.1:80 -s rr\n-a -t 192.0.2.1\n").unwrap();
+    let input = fs::File::open(&rules).unwrap();
     let restored = Command::new(env!("CARGO_BIN_EXE_ipvs-agent"))
         .args(["ipvsadm", "-R"])
         .stdin(input)
         .output()
         .unwrap();
-    std::fs::remove_file(&rules).unwrap();
+    fs::remove_file(&rules).unwrap();
     let said = String::from_utf8_lossy(&restored.stderr);
     assert!(said.contains("line 2"), "{said}");
     assert_eq!(restored.status.code(), Some(2), "{said}");

@@ -5,6 +5,7 @@ mod network;
 mod processes;
 mod sources;
 
+use std::io::stdout;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -15,6 +16,7 @@ use crate::inspect::check::facts::{Facts, NET_ADMIN, Plane, Wanted};
 use crate::inspect::check::{Level, Report, table};
 use crate::inspect::structured;
 use crate::resolve::KERNEL_SCHEDULERS;
+use crate::telemetry::colours;
 
 /// Exit code 1: a check failed.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -44,8 +46,8 @@ fn text(args: &CheckArgs, report: &Report) -> anyhow::Result<String> {
     Ok(match args.output {
         Output::Json => structured::json(&shown)?,
         Output::Yaml => structured::yaml(&shown)?,
-        Output::Text if args.quiet => table::render(&shown, super::colours()),
-        Output::Text => table::render(&shown, super::colours()) + &table::summary(report),
+        Output::Text if args.quiet => table::render(&shown, colours(&stdout())),
+        Output::Text => table::render(&shown, colours(&stdout())) + &table::summary(report),
     })
 }
 

@@ -1,11 +1,13 @@
 //! `ipvs-agent diff`: asks the agent of this node, or is one for a moment.
 
+use std::io::stdout;
 use std::process::ExitCode;
 
 use super::{offline, print};
 use crate::ask::{self, Diff};
 use crate::cli::{DiffArgs, Output};
 use crate::inspect::{diff, structured};
+use crate::telemetry::colours;
 
 /// Prints what the kernel lacks or has too much of.
 pub fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
@@ -20,7 +22,7 @@ pub fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         })?
     };
     print(&match args.output {
-        Output::Text => diff::render(&found, super::colours()),
+        Output::Text => diff::render(&found, colours(&stdout())),
         Output::Json => structured::json(&found)?,
         Output::Yaml => structured::yaml(&found)?,
     })?;

@@ -1,17 +1,19 @@
 //! `ipvs-agent explain`: asks the agent of this node, or is one for a moment.
 
+use std::io::stdout;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{colours, offline, print, tell};
+use super::{offline, print, tell};
 use crate::ask::explain::{Asked, Explained, Verdict};
 use crate::ask::{self, AskError};
 use crate::cli::{ExplainArgs, Output};
 use crate::inspect::explain::question::{is_name, packet, parse, path};
 use crate::inspect::explain::{packet as of_packet, service as of_service};
 use crate::inspect::structured;
+use crate::telemetry::colours;
 
 /// Prints what a Service means here, or what becomes of a packet.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
@@ -74,7 +76,7 @@ fn show<T: Serialize>(
     render: impl Fn(&T, bool) -> String,
 ) -> anyhow::Result<()> {
     print(&match args.output {
-        Output::Text => render(found, colours()),
+        Output::Text => render(found, colours(&stdout())),
         Output::Json => structured::json(found)?,
         Output::Yaml => structured::yaml(found)?,
     })

@@ -20,8 +20,6 @@ mod stream;
 mod systemd;
 pub mod top;
 
-use std::io::IsTerminal;
-
 use anyhow::bail;
 use stream::print;
 pub use stream::tell;
@@ -41,12 +39,6 @@ fn explain_ipvs(error: ipvs_sys::Error) -> anyhow::Error {
         "cannot use the kernel's IPVS"
     };
     anyhow::Error::new(error).context(advice)
-}
-
-/// Whether colours are welcome on standard output (<https://no-color.org>).
-fn colours() -> bool {
-    let unwelcome = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stdout().is_terminal() && !unwelcome
 }
 
 /// The dataplane's settings by the objects it uses in the kernel, if the flags go together.

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod cluster;
 pub mod http;
 pub mod kernel;
+pub mod load;
 pub mod namespace;
 pub mod probe;
 pub mod served;

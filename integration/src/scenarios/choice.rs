@@ -2,11 +2,8 @@
 //! has not the one that is wanted, and moves from one to the other without a connection that fails.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{Lab, answered_by, at};
@@ -14,7 +11,8 @@ use crate::dataplane::{Dataplane, Program};
 use crate::guest::agent::Agent;
 use crate::guest::cluster::State::Ready;
 use crate::guest::http::{METRICS_PORT, get};
-use crate::guest::probe::{Answer, Transport::Tcp, probe};
+use crate::guest::load::Load;
+use crate::guest::probe::Transport::Tcp;
 use crate::guest::served::Served;
 use crate::guest::topology::{P11, P21};
 use crate::guest::wait::eventually;
@@ -132,53 +130,19 @@ pub fn move_back(lab: &mut Lab) -> Result<()> {
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let good = Arc::new(AtomicUsize::new(0));
-    let loads: Vec<_> = vips
-        .iter()
-        .map(|vip| {
-            let to = at(vip, 80)?;
-            let (stop, good) = (stop.clone(), good.clone());
-            anyhow::Ok(std::thread::spawn(move || -> Result<Vec<String>> {
-                let mut bad = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    match probe("p12", Tcp, to)? {
-                        Answer::From { .. } => _ = good.fetch_add(1, Ordering::Relaxed),
-                        other => bad.push(format!("{to}: {other}")),
-                    }
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Ok(bad)
-            }))
-        })
-        .collect::<Result<_>>()?;
-    let moved = (|| -> Result<()> {
-        for dataplane in [
-            Dataplane::Iptables,
-            Dataplane::Ipvs,
-            Dataplane::Iptables,
-            Dataplane::Ipvs,
-        ] {
-            move_to(lab, dataplane, &vips).with_context(|| format!("to {dataplane:?}"))?;
-            // Asked for a while by the new one alone.
-            let before = good.load(Ordering::Relaxed);
-            eventually("requests go on", || {
-                let now = good.load(Ordering::Relaxed);
-                Ok(if now >= before + 40 {
-                    Ok(())
-                } else {
-                    Err(format!("{now}"))
-                })
-            })?;
-        }
-        Ok(())
-    })();
-    stop.store(true, Ordering::Relaxed);
-    for load in loads {
-        let bad = load.join().map_err(|_| anyhow!("a client panicked"))??;
-        ensure!(bad.is_empty(), "{} requests failed: {bad:?}", bad.len());
+    let to: Vec<_> = vips.iter().map(|vip| at(vip, 80)).collect::<Result<_>>()?;
+    let load = Load::start("p12", to);
+    for dataplane in [
+        Dataplane::Iptables,
+        Dataplane::Ipvs,
+        Dataplane::Iptables,
+        Dataplane::Ipvs,
+    ] {
+        move_to(lab, dataplane, &vips).with_context(|| format!("to {dataplane:?}"))?;
+        // Asked for a while by the new one alone.
+        load.goes_on(40)?;
     }
-    moved
+    load.end()
 }
 
 /// Restarts n1's agent, and waits until nothing of the other dataplane is left.

@@ -2,8 +2,6 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -12,10 +10,10 @@ use super::{Lab, answered_by, at, unserved};
 use crate::dataplane::Dataplane;
 use crate::guest::agent::Agent;
 use crate::guest::cluster::State::{Ready, Terminating};
+use crate::guest::load::Load;
 use crate::guest::probe::{
-    Answer,
     Transport::{Tcp, Udp},
-    open_stream, probe, probe_from_port,
+    open_stream, probe_from_port,
 };
 use crate::guest::topology::{P11, P21, P31, POD_PORT};
 use crate::guest::wait::eventually;
@@ -94,38 +92,15 @@ pub fn restart(lab: &mut Lab) -> Result<()> {
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p11", "p21"])?;
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (mut stream, _) = open_stream("p12", at(&vips[0], 80)?)?;
-    let loads: Vec<_> = vips
-        .iter()
-        .map(|vip| {
-            let to = at(vip, 80)?;
-            let (stop, good, bad) = (stop.clone(), good.clone(), bad.clone());
-            anyhow::Ok(std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    match probe("p12", Tcp, to) {
-                        Ok(Answer::From { .. }) => good.fetch_add(1, Ordering::Relaxed),
-                        _ => bad.fetch_add(1, Ordering::Relaxed),
-                    };
-                }
-            }))
-        })
-        .collect::<Result<_>>()?;
+    let to: Vec<_> = vips.iter().map(|vip| at(vip, 80)).collect::<Result<_>>()?;
+    let load = Load::start("p12", to);
     for _ in 0..3 {
         lab.stop_agent("n1")?;
         lab.start_agent("n1")?;
         // Killed only once it has read the kernel and repaired what it thinks is wrong.
         lab.agent("n1")?.synced()?;
-        let before = good.load(Ordering::Relaxed);
-        eventually("requests go on", || {
-            let now = good.load(Ordering::Relaxed);
-            Ok(if now >= before + 20 {
-                Ok(())
-            } else {
-                Err(format!("{now}"))
-            })
-        })?;
+        load.goes_on(20)?;
     }
     // What changed while it was away is taken up.
     lab.stop_agent("n1")?;
@@ -135,12 +110,7 @@ pub fn restart(lab: &mut Lab) -> Result<()> {
     for vip in &vips {
         answered_by("p12", Tcp, at(vip, 80)?, &["p21", "p31"])?;
     }
-    stop.store(true, Ordering::Relaxed);
-    for load in loads {
-        let _ = load.join();
-    }
-    let (good, bad) = (good.load(Ordering::Relaxed), bad.load(Ordering::Relaxed));
-    ensure!(bad == 0, "{bad} of {} requests failed", good + bad);
+    load.end()?;
     stream.write_all(b"alive")?;
     let mut answer = [0; 5];
     stream

@@ -15,6 +15,7 @@ use crate::inspect::top::state::{Group, Place, RowKey};
 use crate::inspect::top::{
     Connections, Content, Data, Meter, Names, Reading, State, View, Whole, rows,
 };
+use crate::telemetry;
 
 /// All that was read last.
 pub struct Source {
@@ -59,8 +60,7 @@ impl Source {
             cost: Duration::ZERO,
             node: system.nodename().to_string_lossy().into_owned(),
             kernel: system.release().to_string_lossy().into_owned(),
-            // https://no-color.org: set and not empty.
-            colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            colour: telemetry::colours(&std::io::stdout()),
             notes: Vec::new(),
         })
     }
