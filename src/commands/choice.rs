@@ -70,9 +70,9 @@ pub fn expect(services: &ServiceArgs) -> anyhow::Result<Choice> {
     choose(services.dataplane, &services.scheduler, has_ipvs)
 }
 
-/// Whether the kernel has IPVS without loading anything.
+/// Whether the kernel has IPVS without loading anything: to ask IPVS itself would load it.
 pub fn is_loaded() -> bool {
-    Path::new("/proc/net/ip_vs").exists()
+    Path::new("/proc/net/ip_vs").exists() || Path::new("/proc/sys/net/ipv4/vs").exists()
 }
 
 /// What serves on a kernel that has IPVS or has not.

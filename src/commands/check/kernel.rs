@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 
 use ipvs_sys::{Client, ServiceKey};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
+use crate::commands::choice::is_loaded;
 use crate::dataplane::ipvs::signature::is_signed;
 use crate::dataplane::policy::sets::SetKind;
 use crate::dataplane::policy::sysctl;
@@ -31,7 +31,7 @@ pub fn modules() -> Modules {
     let folder = format!("/lib/modules/{}", release());
     let list = |file: &str| fs::read_to_string(format!("{folder}/{file}"));
     let (built_in, loadable) = (list("modules.builtin"), list("modules.dep"));
-    let ip_vs = is_ipvs_at_work();
+    let ip_vs = is_loaded();
     let mut modules = Modules {
         loaded: loaded
             .lines()
@@ -64,11 +64,6 @@ fn names(list: &str) -> BTreeSet<String> {
         )
     });
     names.collect()
-}
-
-/// To ask IPVS itself would load it.
-fn is_ipvs_at_work() -> bool {
-    Path::new("/proc/net/ip_vs").exists() || Path::new("/proc/sys/net/ipv4/vs").exists()
 }
 
 pub fn set_types() -> Read<BTreeMap<String, bool>> {
@@ -147,7 +142,7 @@ pub fn iptables(may: bool) -> Vec<IptablesDump> {
 }
 
 pub fn ipvs() -> Option<Read<Ipvs>> {
-    is_ipvs_at_work().then(|| read_ipvs().map_err(said))
+    is_loaded().then(|| read_ipvs().map_err(said))
 }
 
 fn read_ipvs() -> Result<Ipvs, ipvs_sys::Error> {
