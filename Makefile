@@ -127,6 +127,20 @@ image: ## The container image without a container engine: make image ARCH=amd64|
 	  --root $(image)/root-$(ARCH) --to $(image)/ipvs-agent-$(ARCH) \
 	  $(addprefix --revision ,$(shell git describe --always --abbrev=40 --dirty 2>/dev/null))
 
+.PHONY: cluster-deps
+cluster-deps:
+	$(call phase,kubelet containerd and what goes with them from Go modules)
+	@integration/setup/packages.sh
+	@integration/setup/control-plane.sh
+	@integration/setup/control-plane.sh helm
+	@integration/setup/cluster.sh
+
+# Its nodes are of this machine's architecture.
+.PHONY: test-cluster
+test-cluster: cluster-deps build image ## The chart and the image on nodes with kubelet and containerd, from install to uninstall
+	$(call phase,a cluster without kube-proxy)
+	@$(CARGO_TARGET_DIR)/debug/lab cluster --image $(image)/ipvs-agent-$(shell dpkg --print-architecture).tar
+
 .PHONY: bench
 bench: build ## Side by side with kube-proxy on this machine's kernel (10 minutes), into docs/performance.md
 	$(call phase,kube-proxy from Go modules)

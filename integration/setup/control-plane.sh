@@ -2,30 +2,7 @@
 # Builds kube-apiserver and etcd from Go modules into the cache, or what is named: kube-proxy, or helm, which is Helm 4,
 # Helm 3 and the Prometheus operator's CRDs. Does nothing for what is there.
 set -euo pipefail
-here=$(cd "$(dirname "$0")/../control-plane" && pwd)
-cache=${IPVS_AGENT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ipvs-agent}
-bin=$cache/bin
-mkdir -p "$bin"
-export CGO_ENABLED=0 GOFLAGS=-buildvcs=false
-
-# build NAME MODULE-DIRECTORY PACKAGE VERSION LDFLAGS
-build() {
-  if [ -x "$bin/$1-$4" ]; then
-    echo "$1 $4 is there"
-    return
-  fi
-  echo "building $1 $4 (a few minutes, once)"
-  (cd "$here/$2" && go build -mod=readonly -o "$bin/$1-$4.new" -ldflags "-s -w $5" "$3")
-  mv "$bin/$1-$4.new" "$bin/$1-$4"
-}
-
-# kubernetes_command NAME: one of Kubernetes' own
-kubernetes=v1.36.3
-stamp=k8s.io/component-base/version
-kubernetes_command() {
-  build "$1" kubernetes "k8s.io/kubernetes/cmd/$1" $kubernetes \
-    "-X $stamp.gitVersion=$kubernetes -X $stamp.gitMajor=1 -X $stamp.gitMinor=36"
-}
+. "$(dirname "$0")/go.sh"
 
 # helm MODULE-DIRECTORY MAJOR VERSION
 helm() {
@@ -40,7 +17,7 @@ operator_crds() {
     echo "CRDs of $operator are there"
     return
   fi
-  from=$(cd "$here/helm" && go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  from=$(cd "$modules/helm" && go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
   rm -rf "$to.new" && mkdir "$to.new"
   for kind in servicemonitors podmonitors prometheusrules; do
     cp "$from/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$to.new/"

@@ -6,6 +6,7 @@
 //! * `scenarios` the stories
 //! * `chart` the Helm chart, by Helm and an API server
 //! * `image` the container image, built and run as the chart says
+//! * `cluster` the chart on nodes with kubelet and containerd
 //! * `bench` the agent and kube-proxy side by side
 //! * `conformance` what a Service must do for whom, as a table
 //! * `dataplane` by what the agents serve
@@ -22,6 +23,7 @@
 
 mod bench;
 mod chart;
+mod cluster;
 mod conformance;
 mod dataplane;
 mod guest;
@@ -93,6 +95,12 @@ enum Command {
     /// Build the container image, or look into it
     #[command(subcommand)]
     Image(image::Command),
+    /// Install the chart in a cluster with kubelet and containerd, upgrade it, and take it away
+    Cluster {
+        /// The agent's image, an archive as `make image` makes one
+        #[arg(long)]
+        image: PathBuf,
+    },
     /// Name the scenarios
     List,
     /// Print what runs have proved, as `docs/conformance.md` has it
@@ -127,6 +135,9 @@ enum Command {
     /// Inside a guest: the chart's checks
     #[command(hide = true)]
     GuestChart(chart::Arguments),
+    /// Inside a guest: the cluster
+    #[command(hide = true)]
+    GuestCluster(cluster::Arguments),
     /// Inside a guest: the demo
     #[command(hide = true)]
     GuestDemo {
@@ -155,6 +166,7 @@ fn main() -> ExitCode {
         } => host::bench(&agent, &report, &services),
         Command::Chart { update, names } => host::chart(update, &names),
         Command::Image(command) => image::run(command),
+        Command::Cluster { image } => host::cluster(&image),
         Command::List => {
             for scenario in scenarios::ALL {
                 println!("{:<20} {}", scenario.name, scenario.about);
@@ -185,6 +197,7 @@ fn main() -> ExitCode {
         }
         Command::GuestBench(arguments) => bench::run(&arguments),
         Command::GuestChart(arguments) => chart::run(&arguments),
+        Command::GuestCluster(arguments) => cluster::run(&arguments),
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };
     match result {

@@ -9,13 +9,13 @@
 mod alerts;
 mod configuration;
 mod documents;
-mod helm;
+pub mod helm;
 mod lifecycle;
 mod permissions;
 mod prometheus;
 mod refusals;
 mod render;
-mod server;
+pub mod server;
 
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::control_plane::ControlPlane;
+use super::control_plane::{ControlPlane, Demands};
 use super::follow::{Listener, follow};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
@@ -27,7 +27,7 @@ pub fn chart(update: bool, names: &[String]) -> Result<()> {
     let signals = Signals::watch()?;
     let work = Work::new()?;
     let network = LabNetwork::cable(1)?;
-    let mut control_plane = ControlPlane::with(&network, &work.path, "RBAC")?;
+    let mut control_plane = ControlPlane::with(&network, &work.path, Demands::Permission)?;
     let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let command = format!(
         "{} guest-chart --agent {} --cache {} --tree {} --work {} --api https://{}:6443 --authority {} {} {}",

@@ -14,19 +14,46 @@ use crate::protocol::TOKEN;
 pub struct ControlPlane {
     namespace: String,
     directory: PathBuf,
-    authorization: &'static str,
+    demands: Demands,
     etcd: Option<Child>,
     apiserver: Option<Child>,
+}
+
+/// What the API server asks of who comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demands {
+    /// A token.
+    Token,
+    /// Permission too.
+    Permission,
+    /// And of a pod what a cluster asks of one: it is given the token of its ServiceAccount.
+    Accounts,
+}
+
+impl Demands {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Token => &[
+                "--authorization-mode=AlwaysAllow",
+                "--disable-admission-plugins=ServiceAccount",
+            ],
+            Self::Permission => &[
+                "--authorization-mode=RBAC",
+                "--disable-admission-plugins=ServiceAccount",
+            ],
+            Self::Accounts => &["--authorization-mode=RBAC"],
+        }
+    }
 }
 
 impl ControlPlane {
     /// Starts both; the guest waits until they are ready.
     pub fn start(network: &LabNetwork, work: &Path) -> Result<Self> {
-        Self::with(network, work, "AlwaysAllow")
+        Self::with(network, work, Demands::Token)
     }
 
-    /// The same with an `--authorization-mode` of its own.
-    pub fn with(network: &LabNetwork, work: &Path, authorization: &'static str) -> Result<Self> {
+    /// The same with demands of its own.
+    pub fn with(network: &LabNetwork, work: &Path, demands: Demands) -> Result<Self> {
         let directory = work.join("control-plane");
         fs::create_dir_all(&directory)?;
         let path = |name: &str| directory.join(name).display().to_string();
@@ -41,7 +68,7 @@ impl ControlPlane {
         let mut plane = Self {
             namespace: network.namespace.clone(),
             directory,
-            authorization,
+            demands,
             etcd: None,
             apiserver: None,
         };
@@ -54,6 +81,11 @@ impl ControlPlane {
     /// Who signed the API server's certificate, a file.
     pub fn authority(&self) -> PathBuf {
         self.directory.join("ca.crt")
+    }
+
+    /// By what the tokens of ServiceAccounts are signed, a file.
+    pub fn account_key(&self) -> PathBuf {
+        self.directory.join("sa.key")
     }
 
     /// A certificate authority, and by it a certificate for the API server's address.
@@ -73,7 +105,8 @@ impl ControlPlane {
             &authority,
         ];
         tool("openssl", &[&new[..], &own].concat())?;
-        let name = format!("subjectAltName=IP:{HOST_ADDRESS}");
+        // Pods know it by its cluster IP.
+        let name = format!("subjectAltName=IP:{HOST_ADDRESS},IP:10.96.0.1");
         let signed = [
             "-CA",
             &authority,
@@ -126,25 +159,21 @@ impl ControlPlane {
 
     fn spawn_apiserver(&self) -> Result<Child> {
         let file = |name: &str| self.directory.join(name).display().to_string();
-        self.spawn(
-            "apiserver",
-            "kube-apiserver-v1.36.3",
-            &[
-                "--etcd-servers=http://127.0.0.1:2379",
-                &format!("--tls-cert-file={}", file("server.crt")),
-                &format!("--tls-private-key-file={}", file("server.key")),
-                &format!("--bind-address={HOST_ADDRESS}"),
-                &format!("--advertise-address={HOST_ADDRESS}"),
-                "--secure-port=6443",
-                "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
-                &format!("--authorization-mode={}", self.authorization),
-                &format!("--token-auth-file={}", file("tokens.csv")),
-                "--service-account-issuer=https://kubernetes.default.svc",
-                &format!("--service-account-key-file={}", file("sa.pub")),
-                &format!("--service-account-signing-key-file={}", file("sa.key")),
-                "--disable-admission-plugins=ServiceAccount",
-            ],
-        )
+        let common = [
+            "--etcd-servers=http://127.0.0.1:2379",
+            &format!("--tls-cert-file={}", file("server.crt")),
+            &format!("--tls-private-key-file={}", file("server.key")),
+            &format!("--bind-address={HOST_ADDRESS}"),
+            &format!("--advertise-address={HOST_ADDRESS}"),
+            "--secure-port=6443",
+            "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
+            &format!("--token-auth-file={}", file("tokens.csv")),
+            "--service-account-issuer=https://kubernetes.default.svc",
+            &format!("--service-account-key-file={}", file("sa.pub")),
+            &format!("--service-account-signing-key-file={}", file("sa.key")),
+        ];
+        let arguments = [&common[..], self.demands.arguments()].concat();
+        self.spawn("apiserver", "kube-apiserver-v1.36.3", &arguments)
     }
 
     fn spawn(&self, name: &str, binary: &str, args: &[&str]) -> Result<Child> {

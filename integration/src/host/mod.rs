@@ -3,6 +3,7 @@
 
 mod bench;
 mod chart;
+mod cluster;
 mod console;
 mod control_plane;
 mod follow;
@@ -32,6 +33,7 @@ use signals::Signals;
 
 pub use bench::bench;
 pub use chart::chart;
+pub use cluster::cluster;
 pub use kernel::{Kernel, Platform};
 pub use share::run;
 

@@ -42,6 +42,11 @@ impl LabNetwork {
         format!("{}-guest", self.namespace)
     }
 
+    /// What lies behind the guest too.
+    pub fn route(&self, prefix: &str) -> Result<()> {
+        self.ip(&format!("route add {prefix} via {GUEST_ADDRESS}"))
+    }
+
     fn made(guest: usize) -> Result<Self> {
         let network = Self {
             namespace: format!("ipvs-lab-{}-{guest}", std::process::id()),

@@ -4,8 +4,8 @@
 //! * `build` the image from the agent and Debian packages; `verify` what was written, byte by byte
 
 mod build;
-mod layer;
-mod layout;
+pub mod layer;
+pub mod layout;
 mod verify;
 
 use std::path::PathBuf;
