@@ -1,6 +1,6 @@
 //! The addresses of a Service, each with whether it is served here, or why not.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Facts;
 use crate::ask::explain::ExplainedAddress;
@@ -43,16 +43,24 @@ pub fn addresses(
     let of_node = resolved.virtual_servers.iter();
     let of_node = of_node.filter(|(_, server)| server.kind == VipKind::NodePort);
     rows.extend(of_node.map(|(vip, server)| served(facts, name, *vip, server)));
-    if facts.node_port_addresses.is_empty() {
+    for family in Family::ALL {
+        let of_family = |addr: &IpAddr| Family::of(*addr) == family;
+        if !spec.cluster_ips.iter().any(of_family)
+            || facts.node_port_addresses.iter().any(of_family)
+        {
+            continue;
+        }
         let node_ports = spec.ports.iter().filter(|port| port.node_port != 0);
         rows.extend(node_ports.map(|port| {
-            let unspecified = IpAddr::from([0, 0, 0, 0]);
             let vip = VipPort {
-                addr: unspecified,
+                addr: match family {
+                    Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+                    Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+                },
                 protocol: port.protocol,
                 port: port.node_port,
             };
-            let reason = "--node-port-addresses permits no address of this node".to_owned();
+            let reason = format!("--node-port-addresses permits no {family} address of this node");
             row(vip, port, VipKind::NodePort, spec, Some(reason))
         }));
     }

@@ -455,6 +455,26 @@ fn every_address_is_served_or_says_why_not() {
 }
 
 #[test]
+fn a_node_port_without_an_address_of_a_family_says_so() {
+    let mut lab = lab(TrafficPolicy::Cluster, &[HERE]);
+    lab.spec.cluster_ips.push("fd00:96::10".parse().unwrap());
+    let explained = lab.explained();
+    let node_ports = explained.addresses.iter();
+    let node_ports = node_ports.filter(|row| row.kind == "NodePort");
+    let rows: Vec<(String, Option<&str>)> = node_ports
+        .map(|row| (row.address.to_string(), row.reason.as_deref()))
+        .collect();
+    let none = "--node-port-addresses permits no IPv6 address of this node";
+    assert_eq!(
+        rows,
+        [
+            ("192.0.2.1".to_owned(), None),
+            ("::".to_owned(), Some(none))
+        ]
+    );
+}
+
+#[test]
 fn every_endpoint_is_used_or_says_why_not_in_each_set() {
     let lab = lab(
         TrafficPolicy::Local,
