@@ -111,13 +111,14 @@ image_target_arm64 = aarch64-unknown-linux-gnu
 ifneq ($(ARCH),$(shell dpkg --print-architecture))
 image_target = $(or $(image_target_$(ARCH)),$(error ARCH=$(ARCH): there are amd64 and arm64))
 endif
+image_linker = CARGO_TARGET_$(shell echo $(image_target) | tr a-z- A-Z_)_LINKER=$(subst -unknown,,$(image_target))-gcc
 image = $(IPVS_AGENT_CACHE)/image
 
 .PHONY: image
 image: ## The container image without a container engine: make image ARCH=amd64|arm64 IMAGE_NAME=… (docs/image.md)
 	$(call phase,the agent as it is released)
 	@$(if $(image_target),integration/setup/cross.sh $(ARCH) $(image_target))
-	@cargo build --release -p ipvs-agent $(if $(image_target),--target $(image_target))
+	@$(if $(image_target),$(image_linker)) cargo build --release -p ipvs-agent $(addprefix --target ,$(image_target))
 	@cargo build --quiet -p integration
 	$(call phase,its image)
 	@mkdir -p $(image)
@@ -140,6 +141,11 @@ cluster-deps:
 test-cluster: cluster-deps build image ## The chart and the image on nodes with kubelet and containerd, from install to uninstall
 	$(call phase,a cluster without kube-proxy)
 	@$(CARGO_TARGET_DIR)/debug/lab cluster --image $(image)/ipvs-agent-$(shell dpkg --print-architecture).tar
+
+.PHONY: test-image
+test-image: chart-deps build image ## The image: unpacked and run as the chart says, with its capabilities and not one more
+	$(call phase,the image as the chart runs it)
+	@$(CARGO_TARGET_DIR)/debug/lab image test --layout $(image)/ipvs-agent-$(ARCH)
 
 .PHONY: bench
 bench: build ## Side by side with kube-proxy on this machine's kernel (10 minutes), into docs/performance.md

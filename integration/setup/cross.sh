@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Installs what it takes to build the agent for another architecture, if it is missing: cross.sh ARCH TARGET
+# Installs what it takes to build the agent for an architecture, if it is missing: cross.sh ARCH TARGET
 set -euo pipefail
 architecture=$1 target=$2
-triple=$(dpkg-architecture -a "$architecture" -q DEB_HOST_GNU_TYPE 2>/dev/null || echo "${target/-unknown/}")
+triple=${target/-unknown/}
 rustup target list --installed | grep -qx "$target" || rustup target add "$target"
+if [ "$architecture" = "$(dpkg --print-architecture)" ]; then
+  echo "$target is this machine's own"
+  exit
+fi
 if ! command -v "$triple-gcc" >/dev/null || [ ! -e "/usr/$triple/include/stdlib.h" ]; then
   echo "installing a C compiler and library for $architecture"
   export DEBIAN_FRONTEND=noninteractive

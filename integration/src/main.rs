@@ -92,7 +92,7 @@ enum Command {
         /// Those whose names contain one of these [default: all]
         names: Vec<String>,
     },
-    /// Build the container image, or look into it
+    /// Build the container image, test it, or look into it
     #[command(subcommand)]
     Image(image::Command),
     /// Install the chart in a cluster with kubelet and containerd, upgrade it, and take it away
@@ -138,6 +138,12 @@ enum Command {
     /// Inside a guest: the cluster
     #[command(hide = true)]
     GuestCluster(cluster::Arguments),
+    /// Inside a guest: the image's checks
+    #[command(hide = true)]
+    GuestImage(image::checks::Arguments),
+    /// Inside a guest: becomes a container's program
+    #[command(hide = true)]
+    GuestContainer(image::sandbox::Arguments),
     /// Inside a guest: the demo
     #[command(hide = true)]
     GuestDemo {
@@ -198,6 +204,8 @@ fn main() -> ExitCode {
         Command::GuestBench(arguments) => bench::run(&arguments),
         Command::GuestChart(arguments) => chart::run(&arguments),
         Command::GuestCluster(arguments) => cluster::run(&arguments),
+        Command::GuestImage(arguments) => image::checks::run(&arguments),
+        Command::GuestContainer(arguments) => image::sandbox::enter(&arguments),
         Command::GuestDemo { agent } => scenarios::demo::run(agent),
     };
     match result {

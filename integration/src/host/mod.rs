@@ -8,6 +8,7 @@ mod console;
 mod control_plane;
 mod follow;
 mod guest;
+mod image;
 mod kernel;
 mod native;
 mod network;
@@ -34,6 +35,7 @@ use signals::Signals;
 pub use bench::bench;
 pub use chart::chart;
 pub use cluster::cluster;
+pub use image::image;
 pub use kernel::{Kernel, Platform};
 pub use share::run;
 

@@ -172,3 +172,109 @@ fn megabytes(bytes: usize) -> String {
 pub const PROGRAM: &str = "usr/local/bin/ipvs-agent";
 /// Where programs are found in it.
 const PATH: &str = "/usr/local/bin:/usr/sbin:/usr/bin";
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    /// A folder for one test, with a root and an agent in it.
+    fn inputs(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("lab-image-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("root/usr/bin")).unwrap();
+        std::os::unix::fs::symlink("usr/bin", folder.join("root/bin")).unwrap();
+        for file in ["root/usr/bin/tool", "agent", "licence"] {
+            fs::write(folder.join(file), file).unwrap();
+        }
+        at(&folder, 1_000_000);
+        folder
+    }
+
+    /// Gives the root's files this time.
+    fn at(folder: &Path, seconds: u64) {
+        for path in ["root/usr/bin/tool", "root/usr/bin", "root/usr"] {
+            let file = fs::File::open(folder.join(path)).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds))
+                .unwrap();
+        }
+    }
+
+    fn built(folder: &Path, to: &str) -> Image {
+        let arguments = Arguments {
+            agent: folder.join("agent"),
+            root: folder.join("root"),
+            licence: folder.join("licence"),
+            architecture: "arm64".to_owned(),
+            time: 1_700_000_000,
+            revision: Some("abc".to_owned()),
+            name: "docker.io/library/ipvs-agent:1".to_owned(),
+            to: folder.join(to),
+        };
+        build(&arguments).unwrap();
+        Image::read(&arguments.to).unwrap()
+    }
+
+    #[test]
+    fn the_same_makes_the_same_image_and_another_byte_another() {
+        let folder = inputs("same");
+        let first = built(&folder, "first");
+        // Another agent of the same content, later.
+        fs::remove_file(folder.join("agent")).unwrap();
+        fs::write(folder.join("agent"), "agent").unwrap();
+        let second = built(&folder, "second");
+        assert_eq!(first.digest, second.digest);
+        let archive = |name: &str| fs::read(folder.join(name)).unwrap();
+        assert_eq!(archive("first.tar"), archive("second.tar"));
+        fs::write(folder.join("agent"), "Agent").unwrap();
+        let third = built(&folder, "third");
+        assert_ne!(first.digest, third.digest);
+        assert_eq!(
+            first.layers[0], third.layers[0],
+            "the packages are the same"
+        );
+        at(&folder, 2_000_000);
+        assert_ne!(third.digest, built(&folder, "fourth").digest);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_unpacked_is_what_was_put_in() {
+        let folder = inputs("unpacked");
+        let image = built(&folder, "image");
+        let to = folder.join("to");
+        image.unpack(&to).unwrap();
+        assert_eq!(
+            fs::read_to_string(to.join("bin/tool")).unwrap(),
+            "root/usr/bin/tool"
+        );
+        assert_eq!(fs::read_to_string(to.join(PROGRAM)).unwrap(), "agent");
+        let mode = fs::metadata(to.join(PROGRAM)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert_eq!(image.config["created"], "2023-11-14T22:13:20Z");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_blob_that_was_changed_and_one_too_many_are_refused() {
+        let folder = inputs("refused");
+        built(&folder, "image");
+        let blobs = folder.join("image/blobs/sha256");
+        let refused = || Image::read(&folder.join("image")).unwrap_err().to_string();
+        fs::write(blobs.join("00"), "stray").unwrap();
+        assert!(refused().contains("named are"), "{}", refused());
+        fs::remove_file(blobs.join("00")).unwrap();
+        for entry in fs::read_dir(&blobs).unwrap() {
+            let path = entry.unwrap().path();
+            let was = fs::read(&path).unwrap();
+            let mut bytes = was.clone();
+            bytes[5] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            assert!(refused().contains("blob sha256:"), "{}", refused());
+            fs::write(&path, was).unwrap();
+        }
+        assert!(Image::read(&folder.join("image")).is_ok());
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

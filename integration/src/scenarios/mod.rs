@@ -8,7 +8,7 @@ mod cleanup;
 pub mod demo;
 mod diff;
 mod events;
-mod expect;
+pub mod expect;
 mod explain;
 mod foreign;
 mod health_check;
