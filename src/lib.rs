@@ -13,7 +13,7 @@
 //! * `dataplane` how a kernel is made to do it: observe, plan, apply
 //! * `netfilter`, `routing` clients of the kernel that know nothing of Services
 //! * `explain` why a Service is served as it is, and what becomes of a packet
-//! * `sync` the loop; `http`, `events`, `telemetry` its windows
+//! * `sync` the loop; `metrics`, `http`, `events`, `telemetry` its windows
 //! * `ask` what a running agent is asked by the other commands on its node
 //! * `inspect` what people look at; `cli`, `commands` the command line
 
@@ -26,6 +26,7 @@ pub mod events;
 pub mod explain;
 pub mod http;
 pub mod inspect;
+pub mod metrics;
 pub mod model;
 pub mod netfilter;
 pub mod resolve;

@@ -21,7 +21,7 @@ pub use manual::{CompletionsArgs, ManArgs};
 pub use output::Output;
 pub use run::{
     AgentArgs, DataplaneArg, DetectLocalMode, LogFormat, RunArgs, RuntimeArgs, ServiceArgs,
-    SourceArgs,
+    SourceArgs, TrafficMetrics,
 };
 pub use table::{
     ByArg, ConnectionsArgs, IpvsadmArgs, ListArgs, PlainOutput, ProtocolArg, RestoreArgs, SaveArgs,

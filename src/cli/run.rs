@@ -180,6 +180,14 @@ pub struct RuntimeArgs {
     /// Where /metrics answers
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:10249")]
     pub metrics_address: SocketAddr,
+    /// What the kernel counts, as metrics: connections, packets and bytes of each Service port, or of each
+    /// of its endpoints too. Needs IPVS; docs/metrics.md says what it costs
+    #[arg(long, value_enum, value_name = "EXTENT", default_value_t = TrafficMetrics::None)]
+    pub traffic_metrics: TrafficMetrics,
+    /// The most series that those may have, 7 for each Service port and each endpoint. What has no room is
+    /// counted in ipvs_agent_traffic_left_out
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    pub traffic_metrics_limit: u32,
     /// Where the other commands of this program find the agent; for root alone
     #[arg(long, value_name = "PATH", default_value = ask::SOCKET)]
     pub socket: PathBuf,
@@ -194,6 +202,14 @@ pub struct RuntimeArgs {
         default_value = "info"
     )]
     pub log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TrafficMetrics {
+    None,
+    Services,
+    /// Of each Service and of each endpoint
+    Backends,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -27,6 +27,8 @@ impl Default for SourceBoard {
 pub struct SourceState {
     pub listed: bool,
     pub errors_in_a_row: u32,
+    /// All failures so far.
+    pub errors: u64,
     pub last_error: Option<String>,
     /// When it last told something, if only that it is there.
     pub last_heard: Option<Moment>,
@@ -73,6 +75,7 @@ impl SourceBoard {
         self.change(kind, |state| {
             state.failing_since.get_or_insert(now);
             state.errors_in_a_row += 1;
+            state.errors += 1;
             if state.last_error.as_deref() != Some(error) {
                 warn!(source = ?kind, error, "the source fails; retrying");
                 state.last_error = Some(error.to_owned());

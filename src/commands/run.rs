@@ -16,7 +16,7 @@ use super::config::{api_access, engine_config, positive};
 use super::{print, systemd, tell};
 use crate::ask;
 use crate::ask::server::AskSocket;
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, RuntimeArgs, TrafficMetrics};
 use crate::cluster::{Event, SourceBoard, manifests, watch};
 use crate::dataplane::iptables::IptablesDataplane;
 use crate::dataplane::ipvs::{IpvsDataplane, Settings};
@@ -24,6 +24,7 @@ use crate::dataplane::{self, Dataplane, remove_all};
 use crate::events;
 use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
+use crate::metrics::traffic::{Extent, Told, Traffic};
 use crate::model::{Moment, Notice, Problem};
 use crate::netfilter::exec::Iptables;
 use crate::routing::AddressWatch;
@@ -60,7 +61,7 @@ pub fn run(
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let told = Told::of(&choice, effective);
+    let said = Said::of(&choice, effective);
     source_patience(&args)?;
     let doors = runtime.block_on(Doors::open(&args))?;
     match client {
@@ -70,7 +71,7 @@ pub fn run(
             let dataplane = IpvsDataplane::open(Some(client), config.settings.clone())?;
             log_start(&args, &config, &version, dataplane.iptables().name());
             let retire = retire(IptablesDataplane::with);
-            runtime.block_on(serve(args, config, timing, told, doors, dataplane, retire))
+            runtime.block_on(serve(args, config, timing, said, doors, dataplane, retire))
         }
         None => {
             let dataplane = IptablesDataplane::open()?;
@@ -79,7 +80,7 @@ pub fn run(
             let retire = retire(move |iptables| ipvs_left(iptables, &settings));
             let policy = config.settings.policy.clone();
             let config = config.with_settings(policy);
-            runtime.block_on(serve(args, config, timing, told, doors, dataplane, retire))
+            runtime.block_on(serve(args, config, timing, said, doors, dataplane, retire))
         }
     }
 }
@@ -126,14 +127,14 @@ fn source_patience(args: &RunArgs) -> anyhow::Result<Duration> {
 }
 
 /// What the pages and the Node's Events say of the dataplane.
-struct Told {
+struct Said {
     effective: serde_json::Map<String, serde_json::Value>,
     dataplane: &'static str,
     reason: &'static str,
     problems: Vec<Problem>,
 }
 
-impl Told {
+impl Said {
     fn of(choice: &Choice, effective: serde_json::Map<String, serde_json::Value>) -> Self {
         Self {
             effective,
@@ -200,7 +201,7 @@ async fn serve<D>(
     args: RunArgs,
     config: EngineConfig<D::Settings>,
     timing: Timing,
-    told: Told,
+    said: Said,
     doors: Doors,
     dataplane: D,
     retire: Retire,
@@ -220,12 +221,15 @@ where
     } = doors;
     let started = start_of_clock();
     let sources = SourceBoard::new(clock(started));
-    let board = Arc::new(Board::new(sources.clone()));
-    board.serves_by(told.dataplane, told.reason);
+    let counted = Told::default();
+    let traffic = traffic(&args.runtime, D::name(), &counted);
+    let board = Arc::new(Board::with_traffic(sources.clone(), counted));
+    board.serves_by(said.dataplane, said.reason, D::STEP_KINDS);
     let pages = Pages {
         board: board.clone(),
-        dataplane: told.dataplane,
-        effective: Arc::new(told.effective),
+        traffic: traffic.clone(),
+        dataplane: said.dataplane,
+        effective: Arc::new(said.effective),
         started,
         patience: timing.audit_interval * 2,
         source_patience,
@@ -235,7 +239,10 @@ where
 
     let (deliver, receiver) = mpsc::channel::<Event>(EVENT_QUEUE);
     let node_name = args.agent.source.node_name.clone();
-    let mut outlets = Outlets::default();
+    let mut outlets = Outlets {
+        names: traffic.as_deref().map(Traffic::names),
+        ..Outlets::default()
+    };
     let access = api_access(&args.agent.source);
     match args.agent.source.manifests {
         Some(directory) => {
@@ -247,11 +254,13 @@ where
             ));
         }
         None => {
+            let counted = board.clone();
             let reporter = events::Reporter {
                 access: access.clone(),
                 node: node_name.clone(),
                 seed: timing.seed,
                 clock: clock(started),
+                count: Box::new(move |end, count| counted.events(end, count)),
             };
             let (notices, noticed) = mpsc::unbounded_channel::<Notice>();
             outlets.notices = Some(notices);
@@ -259,11 +268,11 @@ where
             tokio::spawn(watch::run(access, node_name.clone(), deliver, sources));
         }
     }
-    for problem in &told.problems {
+    for problem in &said.problems {
         warn!("{problem}");
     }
-    if !told.problems.is_empty() {
-        outlets.notice(Notice::of_node(&node_name, told.problems));
+    if !said.problems.is_empty() {
+        outlets.notice(Notice::of_node(&node_name, said.problems));
     }
     let (health_checks, changes) = mpsc::unbounded_channel();
     outlets.health_checks = Some(health_checks);
@@ -315,6 +324,24 @@ where
     systemd::stopping();
     shutdown.cancel();
     thread.await.context("the kernel thread failed")
+}
+
+/// What the kernel counts for Services, if it is asked for and there is IPVS to count it.
+fn traffic(args: &RuntimeArgs, dataplane: &str, told: &Told) -> Option<Arc<Traffic>> {
+    let backends = match args.traffic_metrics {
+        TrafficMetrics::None => return None,
+        TrafficMetrics::Services => false,
+        TrafficMetrics::Backends => true,
+    };
+    if dataplane != IpvsDataplane::name() {
+        warn!("--traffic-metrics is in vain: this node is served by {dataplane}, only IPVS counts");
+        return None;
+    }
+    let extent = Extent {
+        backends,
+        series: usize::try_from(args.traffic_metrics_limit).unwrap_or(usize::MAX),
+    };
+    Some(Arc::new(Traffic::new(extent, told.clone())))
 }
 
 fn source_name(args: &RunArgs) -> String {

@@ -10,8 +10,9 @@
 pub mod iptables;
 pub mod ipvs;
 pub mod policy;
+mod report;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::model::{Drift, Family, Moment, NodeNetwork, RealServerKey, VipPort, V
 use crate::resolve::{Change, DesiredState};
 pub use ipvs::ServerKey;
 use policy::PolicySettings;
+pub use report::{Counters, Drains, Holdings, Netlink, Outcome, Report, StepError, Tally};
 
 /// Address ranges of the cluster, from objects of the API or from configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,6 +67,12 @@ pub trait Dataplane {
 
     /// `ipvs` or `iptables`.
     fn name() -> &'static str;
+
+    /// The kinds of steps that there are, for metrics.
+    const STEP_KINDS: &'static [&'static str];
+
+    /// The kind of a step, one of [`Self::STEP_KINDS`].
+    fn kind(step: &Self::Step) -> &'static str;
 
     /// Who is masqueraded, and how pods are known.
     fn policy(settings: &Self::Settings) -> &PolicySettings;
@@ -149,7 +157,7 @@ pub trait Dataplane {
         Vec::new()
     }
 
-    /// Numbers of objects held. Costs nothing that grows with them.
+    /// Numbers of objects held. Costs nothing that grows with them, but the virtual servers that drain.
     fn holdings(observed: &Self::Observed) -> Holdings;
 
     /// What has been asked of the kernel so far.
@@ -207,68 +215,6 @@ pub trait Scope: Default {
 
     /// Takes another scope in.
     fn extend(&mut self, other: Self);
-}
-
-/// Numbers of objects in the kernel, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Holdings {
-    pub virtual_servers: usize,
-    pub real_servers: usize,
-    /// Virtual servers with a draining real server.
-    pub draining: usize,
-    /// Virtual servers with one whose weight grows.
-    pub ramping: usize,
-    /// Virtual servers of somebody else.
-    pub foreign: usize,
-    pub set_members: usize,
-    pub routes: usize,
-}
-
-/// What has been asked of the kernel since the start.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Counters {
-    pub netlink_messages: u64,
-    pub netlink_sends: u64,
-    pub processes: u64,
-    /// Conntrack entries deleted.
-    pub deleted_flows: BTreeMap<Family, u64>,
-}
-
-/// Outcome of the steps of one plan.
-#[derive(Debug)]
-pub struct Report<S: fmt::Display + fmt::Debug> {
-    pub applied: usize,
-    pub failed: Vec<StepError<S>>,
-    /// Steps not tried because one before them, for the same object, had failed.
-    pub skipped: usize,
-    /// Some outcome is unknown or contradicts what was believed: the kernel must be read again.
-    pub reobserve: bool,
-    /// Steps left for another pass, so that none takes long.
-    pub postponed: usize,
-    /// Schedulers that the kernel turned out not to have.
-    pub refused_schedulers: BTreeSet<String>,
-}
-
-impl<S: fmt::Display + fmt::Debug> Default for Report<S> {
-    fn default() -> Self {
-        Self {
-            applied: 0,
-            failed: Vec::new(),
-            skipped: 0,
-            reobserve: false,
-            postponed: 0,
-            refused_schedulers: BTreeSet::new(),
-        }
-    }
-}
-
-/// A step that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("step failed: {step}")]
-pub struct StepError<S: fmt::Display + fmt::Debug> {
-    pub step: S,
-    #[source]
-    pub source: Error,
 }
 
 /// What went wrong at the kernel's edge, with the act that was tried.

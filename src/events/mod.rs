@@ -2,10 +2,12 @@
 //! `kubectl describe service`.
 //!
 //! * `outbox` (pure) what is worth an Event, and when it may go
+//! * `limits` (pure) how often one object may be told of for one reason
 //! * `object` (pure) the Event's API object
 //! * this file: the task that sends. It has a client of its own, never holds up the loop, and
 //!   what cannot be sent is dropped: an Event is a courtesy, the log has it too.
 
+mod limits;
 mod object;
 mod outbox;
 
@@ -21,7 +23,7 @@ use tracing::{debug, warn};
 
 use crate::cluster::ApiAccess;
 use crate::model::{Moment, Notice};
-use outbox::{Outbox, Report};
+use outbox::{Outbox, Popped, Report, Taken};
 
 /// The task's surroundings.
 pub struct Reporter {
@@ -31,6 +33,8 @@ pub struct Reporter {
     /// Spreads the Events of many nodes over time.
     pub seed: u64,
     pub clock: Box<dyn Fn() -> Moment + Send + Sync>,
+    /// Hears how many Events came to which end: `made`, `counted`, `known`, `left_out`, `failed`.
+    pub count: Box<dyn Fn(&'static str, u64) + Send + Sync>,
 }
 
 /// Sends Events about what `notices` tell, until shut down.
@@ -59,18 +63,21 @@ pub async fn run(
             notice = notices.recv() => match notice {
                 Some(notice) => {
                     let now = sender.now();
-                    if outbox.take(notice, now) == outbox::Taken::Full {
+                    if let Taken::Full(left_out) = outbox.take(notice, now) {
+                        (sender.reporter.count)("left_out", left_out as u64);
                         warn!("too many problems at once; no Events are sent for some of them");
                     }
                 }
                 None => return,
             },
             () = until_due => {
-                if let Some(report) = outbox.pop(sender.now()) {
-                    tokio::select! {
+                match outbox.pop(sender.now()) {
+                    Some(Popped::Due(report)) => tokio::select! {
                         () = shutdown.cancelled() => return,
                         () = sender.send(&mut outbox, report) => {}
-                    }
+                    },
+                    Some(Popped::LeftOut(report)) => sender.leave_out(&mut outbox, &report),
+                    None => {}
                 }
             }
         }
@@ -90,8 +97,9 @@ impl Sender {
     async fn send(&mut self, outbox: &mut Outbox, report: Report) {
         let attempt = tokio::time::timeout(PATIENCE, self.publish(outbox, &report)).await;
         let failure = match attempt {
-            Ok(Ok(())) => {
+            Ok(Ok(end)) => {
                 self.failing = false;
+                (self.reporter.count)(end, 1);
                 return;
             }
             Ok(Err(error)) => {
@@ -106,6 +114,7 @@ impl Sender {
                 format!("no answer within {} s", PATIENCE.as_secs())
             }
         };
+        (self.reporter.count)("failed", 1);
         let service = &report.service;
         if self.failing {
             debug!(%service, error = failure, "no Event was sent");
@@ -116,9 +125,24 @@ impl Sender {
         self.failing = true;
     }
 
+    /// Sends nothing; an Event of this agent's says so when it is next counted up.
+    fn leave_out(&self, outbox: &mut Outbox, report: &Report) {
+        let name = object::name(&self.reporter.node, report);
+        outbox.repeat(&name, self.now());
+        (self.reporter.count)("left_out", 1);
+        debug!(
+            event = name,
+            "too many of this object for this reason; left out"
+        );
+    }
+
     /// Makes the Event, or counts it up if it is this agent's own. One that another node's agent
-    /// has made says the same: nothing is left to do.
-    async fn publish(&mut self, outbox: &mut Outbox, report: &Report) -> anyhow::Result<()> {
+    /// has made says the same: nothing is left to do. Gives how it ended.
+    async fn publish(
+        &mut self,
+        outbox: &mut Outbox,
+        report: &Report,
+    ) -> anyhow::Result<&'static str> {
         let client = match &self.client {
             Some(client) => client.clone(),
             None => self
@@ -137,7 +161,7 @@ impl Sender {
                 other => {
                     other?;
                     debug!(event = name, count, "the Event was counted up");
-                    return Ok(());
+                    return Ok("counted");
                 }
             }
         }
@@ -146,13 +170,14 @@ impl Sender {
             Ok(_) => {
                 debug!(event = name, "the Event was made");
                 outbox.made(name, now);
+                Ok("made")
             }
             Err(Error::Api(status)) if status.code == 409 => {
                 debug!(event = name, "the Event is there already");
+                Ok("known")
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     fn now(&self) -> Moment {

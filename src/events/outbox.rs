@@ -2,11 +2,12 @@
 //!
 //! A problem waits a moment before it is told, since many are gone again by then; how long depends
 //! on the node, so that the agents of a large cluster do not all come at once. A bucket of tokens
-//! bounds how many go out.
+//! bounds how many go out, and `limits` how many of them are one object's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::limits::{Bucket, Limits};
 use crate::model::{Moment, Notice, ObjectName, Problem, Topic};
 
 /// One problem of one Service, to be told.
@@ -21,8 +22,16 @@ pub(super) struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     Whole,
-    /// What waits already is too much; some of it will not be told.
-    Full,
+    /// What waits already is too much; so many will not be told.
+    Full(usize),
+}
+
+/// A report whose time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Popped {
+    Due(Report),
+    /// Of an object that had too many for that reason.
+    LeftOut(Report),
 }
 
 /// What is known, what waits, and what has gone out.
@@ -32,6 +41,7 @@ pub(super) struct Outbox {
     /// In the order in which they came, each with the moment from which it may go.
     queue: VecDeque<(Moment, Topic, Report)>,
     bucket: Bucket,
+    limits: Limits,
     /// Events that this agent has made: how often the problem has been met, and when last.
     made: BTreeMap<String, (i32, Moment)>,
 }
@@ -43,7 +53,8 @@ impl Outbox {
             delay: LEAST_DELAY + Duration::from_millis(seed % SPREAD_MILLIS),
             known: BTreeMap::new(),
             queue: VecDeque::new(),
-            bucket: Bucket::default(),
+            bucket: Bucket::new(BURST, REFILL),
+            limits: Limits::default(),
             made: BTreeMap::new(),
         }
     }
@@ -67,11 +78,11 @@ impl Outbox {
             let same = (*about, &waiting.service) == (topic, service);
             !same || (waiting.uid == uid && problems.contains(&waiting.problem))
         });
-        let mut taken = Taken::Whole;
+        let mut left_out = 0;
         for problem in problems.difference(&before) {
             if self.queue.len() >= MOST_WAITING {
-                taken = Taken::Full;
-                break;
+                left_out += 1;
+                continue;
             }
             let report = Report {
                 service: service.clone(),
@@ -83,7 +94,10 @@ impl Outbox {
         if !problems.is_empty() {
             self.known.insert(key, (uid, problems));
         }
-        taken
+        match left_out {
+            0 => Taken::Whole,
+            left_out => Taken::Full(left_out),
+        }
     }
 
     /// When the next report may go, if one waits.
@@ -92,13 +106,26 @@ impl Outbox {
         Some((*due).max(self.bucket.next_token(now)))
     }
 
-    /// The next report, if one may go now.
-    pub(super) fn pop(&mut self, now: Moment) -> Option<Report> {
-        let (due, ..) = self.queue.front()?;
-        if *due > now || !self.bucket.take(now) {
+    /// The next report, if its time has come.
+    pub(super) fn pop(&mut self, now: Moment) -> Option<Popped> {
+        let (due, _, report) = self.queue.front()?;
+        if *due > now {
             return None;
         }
-        self.queue.pop_front().map(|(.., report)| report)
+        let (object, reason) = (&report.service, report.problem.reason);
+        let permitted = self.limits.permit(object, reason, now);
+        if permitted {
+            if !self.bucket.take(now) {
+                return None;
+            }
+            self.limits.note(object, reason, now);
+        }
+        let (.., report) = self.queue.pop_front()?;
+        Some(if permitted {
+            Popped::Due(report)
+        } else {
+            Popped::LeftOut(report)
+        })
     }
 
     /// Notes that this agent has made the Event `name`.
@@ -113,48 +140,6 @@ impl Outbox {
         *count = count.saturating_add(1);
         *last = now;
         Some(*count)
-    }
-}
-
-/// Tokens: some at once, then one at a time.
-struct Bucket {
-    tokens: u32,
-    /// When the tokens were last counted.
-    counted: Moment,
-}
-
-impl Default for Bucket {
-    fn default() -> Self {
-        Self {
-            tokens: BURST,
-            counted: Moment::default(),
-        }
-    }
-}
-
-impl Bucket {
-    fn take(&mut self, now: Moment) -> bool {
-        let new = now.since(self.counted).as_millis() / REFILL.as_millis();
-        let new = u32::try_from(new).unwrap_or(u32::MAX).min(BURST);
-        if new >= BURST - self.tokens {
-            // Full: time before it was is not saved up.
-            self.tokens = BURST;
-            self.counted = now;
-        } else {
-            self.tokens += new;
-            self.counted = self.counted + REFILL * new;
-        }
-        let any = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        any
-    }
-
-    fn next_token(&self, now: Moment) -> Moment {
-        if self.tokens > 0 {
-            now
-        } else {
-            self.counted + REFILL
-        }
     }
 }
 
@@ -194,9 +179,11 @@ mod tests {
 
     /// All that goes out by then.
     fn popped(outbox: &mut Outbox, now: Moment) -> Vec<String> {
-        std::iter::from_fn(|| outbox.pop(now))
-            .map(|report| report.problem.text)
-            .collect()
+        let due = std::iter::from_fn(|| outbox.pop(now)).filter_map(|popped| match popped {
+            Popped::Due(report) => Some(report.problem.text),
+            Popped::LeftOut(_) => None,
+        });
+        due.collect()
     }
 
     #[test]
@@ -233,7 +220,9 @@ mod tests {
         outbox.take(notice("old", &["bad"]), at(0));
         assert_eq!(popped(&mut outbox, at(9)), ["bad"]);
         outbox.take(notice("new", &["bad"]), at(10));
-        let report = outbox.pop(at(20)).unwrap();
+        let Some(Popped::Due(report)) = outbox.pop(at(20)) else {
+            panic!("nothing is told")
+        };
         assert_eq!(&*report.uid, "new");
     }
 
@@ -242,7 +231,16 @@ mod tests {
         let mut outbox = Outbox::new(0);
         let texts: Vec<String> = (0..50).map(|n| format!("{n:02}")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        outbox.take(notice("u", &texts), at(0));
+        for text in texts {
+            let service = ObjectName::new("ns", text);
+            outbox.take(
+                Notice {
+                    service,
+                    ..notice("u", &[text])
+                },
+                at(0),
+            );
+        }
         assert_eq!(popped(&mut outbox, at(100)).len(), 20);
         assert_eq!(outbox.next_due(at(100)), Some(at(110)));
         assert_eq!(popped(&mut outbox, at(109)).len(), 0);
@@ -251,12 +249,42 @@ mod tests {
         assert_eq!(popped(&mut outbox, at(130)), ["22"]);
     }
 
+    /// A Service that somebody changes to and fro does not keep others from being told of.
+    #[test]
+    fn one_that_comes_and_goes_leaves_room_for_others() {
+        let mut outbox = Outbox::new(0);
+        let mut told = Vec::new();
+        let mut left_out = 0;
+        for turn in 0..100 {
+            outbox.take(notice("u", &["bad"]), at(turn * 10));
+            while let Some(popped) = outbox.pop(at(turn * 10 + 5)) {
+                match popped {
+                    Popped::Due(_) => told.push(turn * 10),
+                    Popped::LeftOut(_) => left_out += 1,
+                }
+            }
+            outbox.take(notice("u", &[]), at(turn * 10 + 6));
+        }
+        // Five at once, then one in five minutes.
+        assert_eq!(told, [0, 10, 20, 30, 40, 300, 600, 900]);
+        assert_eq!(left_out, 92);
+        let service = ObjectName::new("ns", "other");
+        outbox.take(
+            Notice {
+                service,
+                ..notice("v", &["worse"])
+            },
+            at(1000),
+        );
+        assert_eq!(popped(&mut outbox, at(1001)), ["worse"]);
+    }
+
     #[test]
     fn what_waits_is_bounded() {
         let mut outbox = Outbox::new(0);
         let texts: Vec<String> = (0..1200).map(|n| n.to_string()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        assert_eq!(outbox.take(notice("u", &texts), at(0)), Taken::Full);
+        assert_eq!(outbox.take(notice("u", &texts), at(0)), Taken::Full(200));
         assert_eq!(outbox.queue.len(), 1000);
     }
 

@@ -1,6 +1,6 @@
 //! Against a scripted API server on loopback.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -17,6 +17,8 @@ use crate::model::{ObjectName, Problem, Reason};
 struct Script {
     answers: VecDeque<u16>,
     asked: Vec<(Method, String, Value)>,
+    /// What the reports came to.
+    ends: BTreeMap<&'static str, u64>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -68,6 +70,10 @@ async fn sender(answers: &[u16]) -> (Sender, Shared) {
         node: "n1".to_owned(),
         seed: 0,
         clock: Box::new(Moment::default),
+        count: Box::new({
+            let script = script.clone();
+            move |end, count| *script.lock().unwrap().ends.entry(end).or_default() += count
+        }),
     };
     let sender = Sender {
         reporter,
@@ -119,6 +125,24 @@ async fn made_once_then_counted_up_then_made_anew() {
     assert_eq!(bodies[1]["series"]["count"], 2);
     assert_eq!(bodies[2]["series"]["count"], 3);
     assert_eq!(bodies[3]["series"], Value::Null);
+    assert_eq!(script.ends, BTreeMap::from([("made", 2), ("counted", 1)]));
+}
+
+/// What was not sent is in the next count.
+#[tokio::test]
+async fn what_is_left_out_is_counted_all_the_same() {
+    let (mut sender, script) = sender(&[201, 200]).await;
+    let mut outbox = Outbox::new(0);
+    sender.send(&mut outbox, report("bad")).await;
+    sender.leave_out(&mut outbox, &report("bad"));
+    sender.leave_out(&mut outbox, &report("never told"));
+    sender.leave_out(&mut outbox, &report("bad"));
+    sender.send(&mut outbox, report("bad")).await;
+    let script = script.lock().unwrap();
+    assert_eq!(script.asked.len(), 2);
+    assert_eq!(script.asked[1].2["series"]["count"], 4);
+    let ends = BTreeMap::from([("made", 1), ("counted", 1), ("left_out", 3)]);
+    assert_eq!(script.ends, ends);
 }
 
 #[tokio::test]

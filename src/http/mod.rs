@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
@@ -22,6 +22,8 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::text::Format;
+use crate::metrics::traffic::Traffic;
 use crate::model::Moment;
 use crate::sync::Board;
 use crate::sync::board::Health;
@@ -31,6 +33,8 @@ pub use listen::{ListenError, listen};
 #[derive(Clone)]
 pub struct Pages {
     pub board: Arc<Board>,
+    /// What the kernel counts for Services, where it is asked for.
+    pub traffic: Option<Arc<Traffic>>,
     /// By what Services are served: `ipvs` or `iptables`.
     pub dataplane: &'static str,
     /// The configuration in force.
@@ -274,10 +278,20 @@ fn answer(pages: &Pages, status: StatusCode, body: HealthBody) -> Response {
     }
 }
 
-async fn metrics(State(pages): State<Pages>) -> Response {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let format = Format::of_accept(accept.and_then(|value| value.to_str().ok()));
+    if let Some(traffic) = pages.traffic.clone() {
+        let clock = pages.clone();
+        // Where it fails the rest is told all the same.
+        let read = move || traffic.refresh(&|| now(&clock));
+        let _ = tokio::task::spawn_blocking(read).await;
+    }
     match pages.board.metrics(now(&pages)) {
-        Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
+        Ok(text) => {
+            let content_type = [(header::CONTENT_TYPE, format.content_type())];
+            (content_type, format.of_open_metrics(text)).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

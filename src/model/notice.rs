@@ -40,6 +40,16 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Those that a Service itself can give.
+    pub const OF_MEANING: [Self; 6] = [
+        Self::InvalidAnnotation,
+        Self::InvalidField,
+        Self::RefusedExternalIp,
+        Self::RefusedLoadBalancerIp,
+        Self::RefusedEndpoint,
+        Self::AddressConflict,
+    ];
+
     /// Whether each node has this problem for itself. The others are the same on all nodes.
     pub fn is_of_one_node(self) -> bool {
         matches!(

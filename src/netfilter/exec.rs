@@ -3,6 +3,7 @@
 //! No shell is involved; rules go in by standard input. Every process has a deadline.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -20,6 +21,7 @@ use crate::model::Family;
 pub struct Iptables {
     variant: Variant,
     processes: u64,
+    restore_failures: BTreeMap<Family, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,7 @@ impl Iptables {
         let mut this = Self {
             variant: Variant::Default,
             processes: 0,
+            restore_failures: BTreeMap::new(),
         };
         let mut rules = |variant| {
             let program = program(variant, Family::V4, "save");
@@ -94,12 +97,14 @@ impl Iptables {
             .map(|variant| Self {
                 variant,
                 processes: 1,
+                restore_failures: BTreeMap::new(),
             })
             .collect();
         if found.is_empty() {
             return vec![Self {
                 variant: Variant::Default,
                 processes: 0,
+                restore_failures: BTreeMap::new(),
             }];
         }
         found
@@ -113,6 +118,11 @@ impl Iptables {
     /// Processes started since the agent's start.
     pub fn processes(&self) -> u64 {
         self.processes
+    }
+
+    /// Failed runs of `iptables-restore`.
+    pub fn restore_failures(&self) -> &BTreeMap<Family, u64> {
+        &self.restore_failures
     }
 
     /// Our chains of a family. Costs one process that prints all rules of the node.
@@ -143,7 +153,11 @@ impl Iptables {
         self.processes += 1;
         let program = program(self.variant, family, "restore");
         // -w: the lock is shared with everything else that writes rules.
-        run(&program, &["--noflush", "-w", "5"], text).map(|_| ())
+        let result = run(&program, &["--noflush", "-w", "5"], text);
+        if result.is_err() {
+            *self.restore_failures.entry(family).or_default() += 1;
+        }
+        result.map(|_| ())
     }
 }
 

@@ -74,6 +74,7 @@ pub struct RouteClient {
     handle: Handle,
     loopback: u32,
     requests: u64,
+    errors: u64,
 }
 
 impl RouteClient {
@@ -89,6 +90,7 @@ impl RouteClient {
             handle,
             loopback: 0,
             requests: 0,
+            errors: 0,
         };
         let mut links = this
             .handle
@@ -104,6 +106,11 @@ impl RouteClient {
     /// Requests sent since it was opened.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Requests that were refused or not answered. What is there already, or gone already, is refused too.
+    pub fn errors(&self) -> u64 {
+        self.errors
     }
 
     /// The `local` routes that are ours, with their tables. Costs all routes of both families.
@@ -210,6 +217,7 @@ impl RouteClient {
         };
         let all = stream::iter(nets.to_vec()).map(one).buffered(IN_FLIGHT);
         let results: Vec<_> = self.runtime.block_on(all.collect());
+        self.errors += results.iter().filter(|r| r.is_err()).count() as u64;
         if results.iter().any(|r| matches!(r, Err(Error::Deadline))) {
             self.reconnect();
         }
@@ -226,9 +234,11 @@ impl RouteClient {
             .runtime
             .block_on(async { timeout(DEADLINE, request).await });
         let Ok(answer) = answer else {
+            self.errors += 1;
             self.reconnect();
             return Err(Error::Deadline);
         };
+        self.errors += u64::from(answer.is_err());
         answer.map_err(Error::Request)
     }
 

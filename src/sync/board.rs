@@ -1,22 +1,20 @@
 //! What the loop tells the outside: metrics and health, in one place that HTTP reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
-
 use super::programming::Triggered;
-use crate::cluster::SourceBoard;
-use crate::dataplane::{Counters, Holdings};
-use crate::model::{Leaving, Moment, ObjectName, VipKind, VipPort};
+use crate::cluster::{Event, SourceBoard};
+use crate::dataplane::{Counters, Drains, Holdings, Netlink, Tally};
+use crate::metrics::Families;
+use crate::metrics::labels::{
+    ByCode, ByDataplane, ByIpFamily, ByOutcome, ByPhase, ByPolicy, ByReason, BySource, ByStep,
+    BySubsystem, ByTrigger, ByVersion,
+};
+use crate::metrics::traffic::Told;
+use crate::model::{Family, Leaving, Moment, ObjectName, Reason, VipKind, VipPort};
 use crate::resolve::no_local::{Absence, NoLocal};
 
 /// Why a pass ran.
@@ -53,9 +51,23 @@ impl fmt::Display for Trigger {
     }
 }
 
-impl EncodeLabelValue for Trigger {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        self.label().encode(encoder)
+/// A part of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Observe,
+    Resolve,
+    Plan,
+    Apply,
+}
+
+impl Phase {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Resolve => "resolve",
+            Self::Plan => "plan",
+            Self::Apply => "apply",
+        }
     }
 }
 
@@ -77,77 +89,22 @@ pub struct Pass {
     pub elapsed: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByTrigger {
-    trigger: Trigger,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByOutcome {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BySource {
-    source: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByCode {
-    code: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByIpFamily {
-    ip_family: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByPolicy {
-    traffic_policy: &'static str,
-    ip_family: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByDataplane {
-    dataplane: &'static str,
-    reason: &'static str,
-}
-
 /// Metrics and health of one agent.
 pub struct Board {
-    registry: Registry,
+    metrics: Families,
     sources: SourceBoard,
-    dataplane: Family<ByDataplane, Gauge>,
-    source_listed: Family<BySource, Gauge>,
-    source_errors: Family<BySource, Gauge>,
-    source_silence: Family<BySource, Gauge<f64, AtomicU64>>,
-    duration: Family<ByTrigger, Histogram>,
-    steps: Family<ByOutcome, Counter>,
-    events: Counter,
-    drift: Counter,
-    read_failures: Counter,
-    virtual_servers: Gauge,
-    real_servers: Gauge,
-    draining: Gauge,
-    foreign: Gauge,
-    shadowed: Gauge,
-    set_members: Gauge,
-    routes: Gauge,
-    messages: Counter,
-    sends: Counter,
-    processes: Counter,
-    deleted_flows: Family<ByIpFamily, Counter>,
-    last_sync: Gauge<f64, AtomicU64>,
-    kubeproxy_duration: Histogram,
-    healthz: Family<ByCode, Counter>,
-    livez: Family<ByCode, Counter>,
-    programming: Family<ByIpFamily, Histogram>,
-    no_local: Family<ByPolicy, Gauge>,
     /// Of the agent, by the wall clock.
     started: SystemTime,
-    last_counters: Mutex<Counters>,
+    last: Mutex<Last>,
     health: Mutex<Health>,
+}
+
+/// What was told last of things that only grow.
+#[derive(Default)]
+struct Last {
+    counters: Counters,
+    drains: Drains,
+    failures: BTreeMap<String, u64>,
 }
 
 /// Whether the node's data plane is as the sources want it.
@@ -169,195 +126,61 @@ impl Board {
     /// A board with every metric registered and nothing on it yet, that also shows how the
     /// sources are doing.
     pub fn new(sources: SourceBoard) -> Self {
-        let mut registry = Registry::default();
-        let r = &mut registry;
-        // 1 ms to 16 s, as kube-proxy's.
-        let buckets = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
-        let duration = Family::<ByTrigger, Histogram>::new_with_constructor(buckets);
-        let board = Self {
+        Self::with_traffic(sources, Told::default())
+    }
+
+    /// The same with what the kernel counts for Services.
+    pub fn with_traffic(sources: SourceBoard, traffic: Told) -> Self {
+        let started = wall();
+        let metrics = Families::new(seconds_since_1970(started), traffic);
+        let version = env!("CARGO_PKG_VERSION");
+        metrics.build.get_or_create(&ByVersion { version }).set(1);
+        // What has not happened yet is told as 0, so that its first time is seen as an increase.
+        for reason in ["idle", "cut", "returned"] {
+            let reason = reason.to_owned();
+            metrics
+                .drains_ended
+                .get_or_create(&ByReason { reason })
+                .inc_by(0);
+        }
+        for family in Family::ALL {
+            metrics.deleted_flows.get_or_create(&by(family)).inc_by(0);
+            metrics
+                .restore_failures
+                .get_or_create(&by(family))
+                .inc_by(0);
+        }
+        Self {
+            metrics,
             sources,
-            dataplane: put(
-                r,
-                "ipvs_agent_dataplane",
-                "1 for that by which Services are served, with the reason",
-                Family::default(),
-            ),
-            source_listed: put(
-                r,
-                "ipvs_agent_source_listed",
-                "1 once a source has told all objects of a kind",
-                Family::default(),
-            ),
-            source_errors: put(
-                r,
-                "ipvs_agent_source_errors_in_a_row",
-                "Failures of a source since it last answered; 0 is well",
-                Family::default(),
-            ),
-            source_silence: put(
-                r,
-                "ipvs_agent_source_silence_seconds",
-                "Time since a source last told anything, if only that it is there",
-                Family::default(),
-            ),
-            duration: put(
-                r,
-                "ipvs_agent_sync_duration_seconds",
-                "Time of a pass, by what caused it",
-                duration,
-            ),
-            steps: put(
-                r,
-                "ipvs_agent_steps",
-                "Steps carried out against the kernel, by outcome",
-                Family::default(),
-            ),
-            events: put(
-                r,
-                "ipvs_agent_source_events",
-                "Changes that the sources have told",
-                Counter::default(),
-            ),
-            drift: put(
-                r,
-                "ipvs_agent_drift_repaired_steps",
-                "Steps that an audit found necessary: somebody else changed the kernel",
-                Counter::default(),
-            ),
-            read_failures: put(
-                r,
-                "ipvs_agent_observe_failures",
-                "Failed attempts to read the kernel's state",
-                Counter::default(),
-            ),
-            virtual_servers: put(
-                r,
-                "ipvs_agent_virtual_servers",
-                "Virtual servers programmed",
-                Gauge::default(),
-            ),
-            real_servers: put(
-                r,
-                "ipvs_agent_real_servers",
-                "Real servers programmed",
-                Gauge::default(),
-            ),
-            draining: put(
-                r,
-                "ipvs_agent_draining_virtual_servers",
-                "Virtual servers with a draining real server",
-                Gauge::default(),
-            ),
-            foreign: put(
-                r,
-                "ipvs_agent_foreign_virtual_servers",
-                "Virtual servers in the kernel that are not ours and are not touched",
-                Gauge::default(),
-            ),
-            shadowed: put(
-                r,
-                "ipvs_agent_shadowed_virtual_servers",
-                "Virtual servers that are wanted and not made, since somebody else's stand there",
-                Gauge::default(),
-            ),
-            set_members: put(
-                r,
-                "ipvs_agent_set_members",
-                "Members of the agent's netfilter sets",
-                Gauge::default(),
-            ),
-            routes: put(
-                r,
-                "ipvs_agent_routes",
-                "Routes in the agent's table",
-                Gauge::default(),
-            ),
-            messages: put(
-                r,
-                "ipvs_agent_netlink_messages",
-                "Netlink requests sent",
-                Counter::default(),
-            ),
-            sends: put(
-                r,
-                "ipvs_agent_netlink_sends",
-                "sendmsg calls that carried them",
-                Counter::default(),
-            ),
-            processes: put(
-                r,
-                "ipvs_agent_processes_started",
-                "Processes started (iptables-save, iptables-restore)",
-                Counter::default(),
-            ),
-            deleted_flows: put(
-                r,
-                "kubeproxy_conntrack_reconciler_deleted_entries",
-                "Conntrack entries deleted, since they led to endpoints that are gone",
-                Family::default(),
-            ),
-            last_sync: put(
-                r,
-                "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
-                "Seconds since 1970 of the last pass without a failure",
-                Gauge::default(),
-            ),
-            kubeproxy_duration: put(
-                r,
-                "kubeproxy_sync_proxy_rules_duration_seconds",
-                "Time of a pass",
-                buckets(),
-            ),
-            healthz: put(
-                r,
-                "kubeproxy_proxy_healthz",
-                "Answers of /healthz, by status",
-                Family::default(),
-            ),
-            livez: put(
-                r,
-                "kubeproxy_proxy_livez",
-                "Answers of /livez, by status",
-                Family::default(),
-            ),
-            programming: put(
-                r,
-                "kubeproxy_network_programming_duration_seconds",
-                "Time from a change of endpoints, by the clock of who wrote it, to its being programmed",
-                Family::new_with_constructor(programming_buckets),
-            ),
-            no_local: put(
-                r,
-                "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-                "Services with a Local traffic policy and endpoints on other nodes only",
-                Family::default(),
-            ),
-            started: wall(),
-            last_counters: Mutex::default(),
+            started,
+            last: Mutex::default(),
             health: Mutex::default(),
-            registry: Registry::default(),
-        };
-        Self { registry, ..board }
+        }
     }
 
     /// All metrics in OpenMetrics text.
     pub fn metrics(&self, now: Moment) -> Result<String, fmt::Error> {
+        let metrics = &self.metrics;
+        let mut last = lock(&self.last);
         for (kind, state) in self.sources.states() {
             let source = BySource {
                 source: kind.to_string(),
             };
-            let listed = self.source_listed.get_or_create(&source);
+            let listed = metrics.source_listed.get_or_create(&source);
             listed.set(i64::from(state.listed));
-            let errors = self.source_errors.get_or_create(&source);
+            let errors = metrics.source_errors.get_or_create(&source);
             errors.set(i64::from(state.errors_in_a_row));
+            let failures = metrics.source_failures.get_or_create(&source);
+            let before = last.failures.insert(source.source.clone(), state.errors);
+            failures.inc_by(state.errors.saturating_sub(before.unwrap_or_default()));
             if let Some(since) = state.silent_since() {
-                let silence = self.source_silence.get_or_create(&source);
+                let silence = metrics.source_silence.get_or_create(&source);
                 silence.set(now.since(since).as_secs_f64());
             }
         }
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        drop(last);
+        metrics.catalogue.encode()
     }
 
     pub fn health(&self) -> Health {
@@ -393,60 +216,165 @@ impl Board {
         failing.collect()
     }
 
-    pub fn events_taken(&self, count: usize) {
-        self.events.inc_by(count as u64);
+    /// Changes have come, for which a pass will be made.
+    pub fn events_taken(&self, events: &[Event]) {
+        let (metrics, mut slices, mut services) = (&self.metrics, 0, 0);
+        for event in events {
+            match event {
+                Event::SliceApplied(..) | Event::SliceDeleted(_) => slices += 1,
+                Event::ServiceApplied(..) | Event::ServiceDeleted(_) => services += 1,
+                _ => {}
+            }
+        }
+        metrics.source_events.inc_by(events.len() as u64);
+        metrics.endpoint_changes.inc_by(slices);
+        metrics.service_changes.inc_by(services);
+        let pending = [
+            (&metrics.endpoint_changes_pending, slices),
+            (&metrics.service_changes_pending, services),
+        ];
+        for (gauge, count) in pending {
+            gauge.inc_by(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let queued = seconds_since_1970(wall());
+        for family in Family::ALL {
+            metrics.last_queued.get_or_create(&by(family)).set(queued);
+        }
+    }
+
+    /// A pass has taken up what was pending.
+    pub fn taken_up(&self) {
+        self.metrics.endpoint_changes_pending.set(0);
+        self.metrics.service_changes_pending.set(0);
     }
 
     pub fn drift(&self, steps: usize) {
-        self.drift.inc_by(steps as u64);
+        self.metrics.drift.inc_by(steps as u64);
     }
 
     pub fn holdings(&self, holdings: Holdings) {
+        let metrics = &self.metrics;
         let pairs = [
-            (&self.virtual_servers, holdings.virtual_servers),
-            (&self.real_servers, holdings.real_servers),
-            (&self.draining, holdings.draining),
-            (&self.foreign, holdings.foreign),
-            (&self.set_members, holdings.set_members),
-            (&self.routes, holdings.routes),
+            (&metrics.virtual_servers, holdings.virtual_servers),
+            (&metrics.real_servers, holdings.real_servers),
+            (&metrics.draining, holdings.draining),
+            (
+                &metrics.draining_real_servers,
+                holdings.draining_real_servers,
+            ),
+            (&metrics.foreign, holdings.foreign),
+            (&metrics.set_members, holdings.set_members),
+            (&metrics.routes, holdings.routes),
         ];
         for (gauge, value) in pairs {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
+        let now = holdings.drains;
+        let before = std::mem::replace(&mut lock(&self.last).drains, now);
+        metrics
+            .drains_begun
+            .inc_by(now.begun.saturating_sub(before.begun));
+        for (reason, now, before) in [
+            ("idle", now.idle, before.idle),
+            ("cut", now.cut, before.cut),
+            ("returned", now.returned, before.returned),
+        ] {
+            let reason = reason.to_owned();
+            let ended = metrics.drains_ended.get_or_create(&ByReason { reason });
+            ended.inc_by(now.saturating_sub(before));
+        }
     }
 
     pub fn counters(&self, now: Counters) {
-        let mut last = lock(&self.last_counters);
-        self.messages
-            .inc_by(now.netlink_messages.saturating_sub(last.netlink_messages));
-        self.sends
-            .inc_by(now.netlink_sends.saturating_sub(last.netlink_sends));
-        self.processes
-            .inc_by(now.processes.saturating_sub(last.processes));
-        for (family, count) in &now.deleted_flows {
-            let before = last.deleted_flows.get(family).copied().unwrap_or(0);
-            let ip_family = family.to_string();
-            let counter = self.deleted_flows.get_or_create(&ByIpFamily { ip_family });
-            counter.inc_by(count.saturating_sub(before));
+        let metrics = &self.metrics;
+        let mut last = lock(&self.last);
+        let before = &last.counters;
+        for (subsystem, count) in &now.netlink {
+            let label = BySubsystem { subsystem };
+            let Netlink {
+                messages,
+                sends,
+                errors,
+            } = before.netlink.get(subsystem).copied().unwrap_or_default();
+            for (family, now, before) in [
+                (&metrics.netlink_messages, count.messages, messages),
+                (&metrics.netlink_sends, count.sends, sends),
+                (&metrics.netlink_errors, count.errors, errors),
+            ] {
+                let counter = family.get_or_create(&label);
+                counter.inc_by(now.saturating_sub(before));
+            }
         }
-        *last = now;
+        let started = now.processes.saturating_sub(before.processes);
+        metrics.processes.inc_by(started);
+        for (family, now, before) in [
+            (
+                &metrics.deleted_flows,
+                &now.deleted_flows,
+                &before.deleted_flows,
+            ),
+            (
+                &metrics.restore_failures,
+                &now.restore_failures,
+                &before.restore_failures,
+            ),
+        ] {
+            for (of, count) in now {
+                let before = before.get(of).copied().unwrap_or_default();
+                let counter = family.get_or_create(&by(*of));
+                counter.inc_by(count.saturating_sub(before));
+            }
+        }
+        last.counters = now;
+    }
+
+    /// A part of a pass took so long.
+    pub fn phase(&self, phase: Phase, elapsed: Duration) {
+        let phase = phase.label();
+        let phases = self.metrics.phases.get_or_create(&ByPhase { phase });
+        phases.observe(elapsed.as_secs_f64());
+    }
+
+    /// What became of steps.
+    pub fn stepped(&self, tally: &Tally) {
+        for (kind, outcome, count) in tally.iter() {
+            let outcome = outcome.label();
+            let label = ByStep { kind, outcome };
+            self.metrics.steps.get_or_create(&label).inc_by(count);
+        }
+    }
+
+    /// Services of which something is wrong, by the reason.
+    pub fn refused(&self, services: &BTreeMap<Reason, usize>) {
+        for (reason, count) in services {
+            self.set_refused(*reason, *count);
+        }
+    }
+
+    fn set_refused(&self, reason: Reason, count: usize) {
+        let reason = reason.to_string();
+        let gauge = self.metrics.refused.get_or_create(&ByReason { reason });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many Kubernetes Events came to this end: `made`, `counted`, `known`, `left_out` or `failed`.
+    pub fn events(&self, outcome: &'static str, count: u64) {
+        let events = self.metrics.events.get_or_create(&ByOutcome { outcome });
+        events.inc_by(count);
     }
 
     /// After a pass, failed or not. `pending`: something that failed waits for its retry.
     pub fn passed(&self, pass: &Pass, pending: bool, now: Moment) {
         let seconds = pass.elapsed.as_secs_f64();
-        self.duration
-            .get_or_create(&ByTrigger {
-                trigger: pass.trigger,
-            })
+        let trigger = pass.trigger.label();
+        self.metrics
+            .sync
+            .get_or_create(&ByTrigger { trigger })
             .observe(seconds);
-        self.kubeproxy_duration.observe(seconds);
-        self.steps
-            .get_or_create(&ByOutcome { outcome: "applied" })
-            .inc_by(pass.applied as u64);
-        self.steps
-            .get_or_create(&ByOutcome { outcome: "failed" })
-            .inc_by(pass.failed as u64);
+        for family in Family::ALL {
+            let sync = self.metrics.kubeproxy_sync.get_or_create(&by(family));
+            sync.observe(seconds);
+        }
         let mut health = lock(&self.health);
         if pass.failed > 0 {
             let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
@@ -454,15 +382,22 @@ impl Board {
         } else if !pending {
             health.failing = None;
             health.last_good = Some(now);
-            self.last_sync.set(wall_seconds());
+            let synced = seconds_since_1970(wall());
+            for family in Family::ALL {
+                let last = self.metrics.last_sync.get_or_create(&by(family));
+                last.set(synced);
+            }
         }
     }
 
     /// What somebody else's virtual servers keep from being. One at a cluster IP is the end of
     /// that Service on this node; at other addresses a Service may just have asked for too much.
     pub fn shadowed(&self, tuples: &BTreeMap<VipPort, (ObjectName, VipKind)>, now: Moment) {
-        self.shadowed
+        self.metrics
+            .shadowed
             .set(i64::try_from(tuples.len()).unwrap_or(i64::MAX));
+        let services: BTreeSet<&ObjectName> = tuples.values().map(|(name, _)| name).collect();
+        self.set_refused(Reason::ForeignVirtualServer, services.len());
         let mut cluster_ips = tuples
             .iter()
             .filter(|(_, (_, kind))| *kind == VipKind::ClusterIp);
@@ -483,24 +418,35 @@ impl Board {
     pub fn programmed(&self, changes: &[Triggered], now: SystemTime) {
         for (family, triggered) in changes {
             if let Some(latency) = latency(*triggered, self.started, now) {
-                let ip_family = family.to_string();
-                let histogram = self.programming.get_or_create(&ByIpFamily { ip_family });
+                let histogram = self.metrics.programming.get_or_create(&by(*family));
                 histogram.observe(latency.as_secs_f64());
             }
         }
     }
 
-    /// By what Services are served, and why.
-    pub fn serves_by(&self, dataplane: &'static str, reason: &'static str) {
-        self.dataplane
+    /// By what Services are served, and why, with the kinds of steps that it has.
+    pub fn serves_by(
+        &self,
+        dataplane: &'static str,
+        reason: &'static str,
+        kinds: &'static [&'static str],
+    ) {
+        self.metrics
+            .dataplane
             .get_or_create(&ByDataplane { dataplane, reason })
             .set(1);
+        for kind in kinds {
+            for outcome in ["applied", "failed"] {
+                let label = ByStep { kind, outcome };
+                self.metrics.steps.get_or_create(&label).inc_by(0);
+            }
+        }
     }
 
     /// Services that lack endpoints on this node.
     pub fn no_local(&self, services: &NoLocal) {
         for absence in Absence::all() {
-            let gauge = self.no_local.get_or_create(&ByPolicy {
+            let gauge = self.metrics.no_local.get_or_create(&ByPolicy {
                 traffic_policy: if absence.external {
                     "external"
                 } else {
@@ -520,12 +466,12 @@ impl Board {
 
     /// `/healthz` was asked.
     pub fn healthz_answered(&self, code: u16) {
-        self.healthz.get_or_create(&ByCode { code }).inc();
+        self.metrics.healthz.get_or_create(&ByCode { code }).inc();
     }
 
     /// `/livez` was asked.
     pub fn livez_answered(&self, code: u16) {
-        self.livez.get_or_create(&ByCode { code }).inc();
+        self.metrics.livez.get_or_create(&ByCode { code }).inc();
     }
 
     /// The loop took a turn, whatever came of it.
@@ -535,7 +481,7 @@ impl Board {
 
     /// After a failed attempt to read the kernel.
     pub fn failed(&self, error: &str, now: Moment) {
-        self.read_failures.inc();
+        self.metrics.read_failures.inc();
         let mut health = lock(&self.health);
         let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
         health.failing = Some((since, error.to_owned()));
@@ -550,12 +496,9 @@ impl Board {
     }
 }
 
-fn put<M>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M
-where
-    M: prometheus_client::registry::Metric + Clone,
-{
-    registry.register(name, help, metric.clone());
-    metric
+fn by(family: Family) -> ByIpFamily {
+    let ip_family = family.to_string();
+    ByIpFamily { ip_family }
 }
 
 /// A panic elsewhere must not silence health.
@@ -569,17 +512,8 @@ fn latency(triggered: SystemTime, started: SystemTime, now: SystemTime) -> Optio
     (triggered > started).then(|| now.duration_since(triggered).unwrap_or_default())
 }
 
-/// kube-proxy's: a quarter and half a second, then each second up to a minute, and ever coarser.
-fn programming_buckets() -> Histogram {
-    let seconds = (1..60)
-        .chain((60..120).step_by(5))
-        .chain((120..=300).step_by(30));
-    Histogram::new([0.25, 0.5].into_iter().chain(seconds.map(f64::from)))
-}
-
-fn wall_seconds() -> f64 {
-    wall()
-        .duration_since(std::time::UNIX_EPOCH)
+fn seconds_since_1970(time: SystemTime) -> f64 {
+    time.duration_since(std::time::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
 }
 

@@ -9,9 +9,10 @@ use super::place::{Moved, Place, PlaceConfig};
 use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
 use crate::explain::Facts;
+use crate::metrics::traffic::names::Named;
 use crate::model::{
-    HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, Scheduler, VipKind,
-    VipPort, VirtualServer,
+    HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, Reason, Scheduler,
+    VipKind, VipPort, VirtualServer,
 };
 use crate::resolve::desired::LostClaim;
 use crate::resolve::{Change, DesiredState, Policy, Resolved, View, resolve};
@@ -53,6 +54,8 @@ pub struct Engine<D: Dataplane> {
     network: ClusterNetwork,
     observed: Option<D::Observed>,
     complaints: BTreeMap<ObjectName, Complaint>,
+    /// How many Services have a complaint of each kind.
+    refused: BTreeMap<Reason, usize>,
     health_checks: BTreeMap<ObjectName, HealthCheck>,
     started: bool,
 }
@@ -64,6 +67,17 @@ pub struct Complaint {
     /// `metadata.uid`; empty once the Service is gone.
     pub uid: Box<str>,
     pub problems: Vec<Problem>,
+}
+
+impl Complaint {
+    fn reasons(&self) -> BTreeSet<Reason> {
+        self.problems.iter().map(|problem| problem.reason).collect()
+    }
+}
+
+/// None for any reason that a Service itself can give.
+fn refused_for_reasons() -> BTreeMap<Reason, usize> {
+    Reason::OF_MEANING.map(|reason| (reason, 0)).into()
 }
 
 /// What one Service wants told to the outside.
@@ -82,6 +96,8 @@ pub struct Resolution<S> {
     pub complaints: Vec<Complaint>,
     /// Health checks that changed.
     pub health_checks: Vec<HealthCheckChange>,
+    /// Tuples that are somebody else's now.
+    pub renamed: Vec<Named>,
 }
 
 impl<D: Dataplane> Engine<D> {
@@ -101,6 +117,7 @@ impl<D: Dataplane> Engine<D> {
             desired,
             observed: None,
             complaints: BTreeMap::new(),
+            refused: refused_for_reasons(),
             health_checks: BTreeMap::new(),
             started: false,
             config,
@@ -123,6 +140,11 @@ impl<D: Dataplane> Engine<D> {
     /// What all Services together ask for.
     pub fn desired(&self) -> &DesiredState {
         &self.desired
+    }
+
+    /// How many Services are refused in part, by the reason.
+    pub fn refused(&self) -> &BTreeMap<Reason, usize> {
+        &self.refused
     }
 
     pub fn target(&self) -> &D::Target {
@@ -188,6 +210,7 @@ impl<D: Dataplane> Engine<D> {
     ) -> Resolution<D::Scope> {
         let mut scope = D::Scope::default();
         let (mut complaints, mut health_checks) = (Vec::new(), Vec::new());
+        let mut renamed = Vec::new();
         self.settle_place();
         let (now, later): (BTreeSet<_>, BTreeSet<_>) = self
             .index
@@ -199,7 +222,7 @@ impl<D: Dataplane> Engine<D> {
         let mut todo = now;
         while let Some(name) = todo.pop_first() {
             services += 1;
-            let told = self.resolve_one(&name, &mut scope);
+            let told = self.resolve_one(&name, &mut scope, &mut renamed);
             complaints.extend(self.complain(&name, &told));
             health_checks.extend(self.check_health(name, told));
             if only.is_none() {
@@ -218,6 +241,7 @@ impl<D: Dataplane> Engine<D> {
             services,
             complaints,
             health_checks,
+            renamed,
         }
     }
 
@@ -248,6 +272,12 @@ impl<D: Dataplane> Engine<D> {
         self.network = network;
         self.target = D::target(&self.config.settings, &self.network, &self.desired);
         true
+    }
+
+    /// Whose each tuple is. Costs all virtual servers.
+    pub fn names(&self) -> impl Iterator<Item = Named> {
+        let servers = self.desired.iter();
+        servers.map(|(vip, server)| named::<D>(&self.target, *vip, Some(server)))
     }
 
     /// The scope of an audit: all that is desired or there.
@@ -322,8 +352,16 @@ impl<D: Dataplane> Engine<D> {
             uid: told.uid.clone(),
             problems: told.problems.clone(),
         });
-        if self.complaints.get(name) == now.as_ref() {
+        let before = self.complaints.get(name);
+        if before == now.as_ref() {
             return None;
+        }
+        for reason in before.iter().flat_map(|complaint| complaint.reasons()) {
+            let count = self.refused.entry(reason).or_default();
+            *count = count.saturating_sub(1);
+        }
+        for reason in now.iter().flat_map(Complaint::reasons) {
+            *self.refused.entry(reason).or_default() += 1;
         }
         match now {
             Some(complaint) => {
@@ -355,7 +393,12 @@ impl<D: Dataplane> Engine<D> {
     }
 
     /// Resolves one Service and takes the result in.
-    fn resolve_one(&mut self, name: &ObjectName, scope: &mut D::Scope) -> Told {
+    fn resolve_one(
+        &mut self,
+        name: &ObjectName,
+        scope: &mut D::Scope,
+        renamed: &mut Vec<Named>,
+    ) -> Told {
         let target = &mut self.target;
         let mut changed_hands = Vec::new();
         let mut on_change = |change: Change<'_>| {
@@ -364,6 +407,7 @@ impl<D: Dataplane> Engine<D> {
                 changed_hands.push(change.vip);
             }
             D::retarget(target, change, scope);
+            renamed.push(named::<D>(target, change.vip, change.new));
         };
         let Some(spec) = self.index.service(name) else {
             self.place.claim(name, BTreeSet::new());
@@ -402,6 +446,14 @@ impl<D: Dataplane> Engine<D> {
         let others = claimants.filter(|name| *name != resolved).cloned();
         let others: BTreeSet<ObjectName> = others.collect();
         self.index.mark_again(others);
+    }
+}
+
+fn named<D: Dataplane>(target: &D::Target, vip: VipPort, server: Option<&VirtualServer>) -> Named {
+    Named {
+        vip,
+        owner: server.map(|server| server.owner.clone()),
+        mark: server.and_then(|server| D::near_mark(target, vip, server)),
     }
 }
 

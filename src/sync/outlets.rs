@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::metrics::traffic::SharedNames;
+use crate::metrics::traffic::names::Named;
 use crate::model::{
     HealthCheckChange, Notice, ObjectName, Problem, Reason, Topic, VipKind, VipPort,
 };
@@ -15,6 +17,8 @@ use crate::model::{
 pub struct Outlets {
     pub health_checks: Option<UnboundedSender<HealthCheckChange>>,
     pub notices: Option<UnboundedSender<Notice>>,
+    /// Whose each tuple is, for who reads the kernel's counters.
+    pub names: Option<SharedNames>,
 }
 
 impl Outlets {
@@ -26,6 +30,23 @@ impl Outlets {
         for change in changes {
             // Fails only while the agent ends.
             let _ = sender.send(change);
+        }
+    }
+
+    /// Says whose some tuples are now.
+    pub fn rename(&self, renamed: Vec<Named>) {
+        if let Some(names) = &self.names {
+            let mut names = names.lock();
+            for named in renamed {
+                names.put(named);
+            }
+        }
+    }
+
+    /// Says whose all tuples are.
+    pub fn rename_all(&self, all: impl Iterator<Item = Named>) {
+        if let Some(names) = &self.names {
+            names.lock().replace(all);
         }
     }
 

@@ -10,8 +10,8 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::board::{Board, Pass, Trigger, wall};
-use super::engine::{Complaint, Engine};
+use super::board::{Board, Pass, Phase, Trigger, wall};
+use super::engine::{Complaint, Engine, Resolution};
 use super::outlets::Outlets;
 use super::pace::Pace;
 use super::programming::Programming;
@@ -111,7 +111,7 @@ impl<D: Dataplane> Loop<D> {
                     return;
                 }
                 Wake::Events(events) => {
-                    self.board.events_taken(events.len());
+                    self.board.events_taken(&events);
                     for event in events {
                         let index = self.engine.index();
                         self.memory.programming.look_at(&event, index);
@@ -235,7 +235,11 @@ impl<D: Dataplane> Loop<D> {
             let settled = self.engine.settled().unwrap_or_default();
             self.tell_drift(&self.engine.plan(&settled, now));
         }
-        let resolution = self.engine.resolve_dirty(None);
+        let resolution = self.resolve(None);
+        if network_changed {
+            // Marks may be others.
+            self.outlets.rename_all(self.engine.names());
+        }
         self.tell_node_ports();
         self.tell(resolution.complaints);
         scope.extend(resolution.scope);
@@ -245,7 +249,7 @@ impl<D: Dataplane> Loop<D> {
         if trigger.takes_all() {
             scope.extend(std::mem::take(pending));
         }
-        let steps = self.engine.plan(&scope, now);
+        let steps = self.plan(&scope, now);
         let pass = self.apply(trigger, resolution.services, steps, begun);
         self.tell_programmed(&pass);
         // Load balancers come once the kernel is ready for them.
@@ -280,6 +284,26 @@ impl<D: Dataplane> Loop<D> {
                 self.retire_other(pace);
             }
         }
+    }
+
+    /// Resolves what is dirty, and says whose the tuples are.
+    fn resolve(&mut self, only: Option<&dyn Fn(&ObjectName) -> bool>) -> Resolution<D::Scope> {
+        let begun = self.now();
+        let mut resolution = self.engine.resolve_dirty(only);
+        self.outlets.rename(std::mem::take(&mut resolution.renamed));
+        if only.is_none() {
+            self.board.taken_up();
+        }
+        self.board.refused(self.engine.refused());
+        self.board.phase(Phase::Resolve, self.now().since(begun));
+        resolution
+    }
+
+    fn plan(&self, scope: &D::Scope, now: Moment) -> Vec<D::Step> {
+        let begun = self.now();
+        let steps = self.engine.plan(scope, now);
+        self.board.phase(Phase::Plan, self.now().since(begun));
+        steps
     }
 
     /// New connections find this dataplane whole before the other one goes.
@@ -342,11 +366,11 @@ impl<D: Dataplane> Loop<D> {
                 ("default", "kubernetes") | ("kube-system", "kube-dns")
             )
         };
-        let resolution = self.engine.resolve_dirty(Some(&early));
+        let resolution = self.resolve(Some(&early));
         self.tell(resolution.complaints);
         let mut scope = resolution.scope;
         scope.extend(D::Scope::base());
-        let steps = self.engine.plan(&scope, begun);
+        let steps = self.plan(&scope, begun);
         let pass = self.apply(Trigger::First, resolution.services, steps, begun);
         self.outlets.check_health(resolution.health_checks);
         if pass.failed > 0 || pass.reobserve {
@@ -365,6 +389,7 @@ impl<D: Dataplane> Loop<D> {
             // A failed read leaves the mirror as it was: changes go on with it.
             let observed = self.dataplane.observe(self.engine.observed())?;
             *self.engine.observed_mut() = Some(observed);
+            self.board.phase(Phase::Observe, self.now().since(now));
             pace.audited(now);
             if trigger != Trigger::First {
                 scope.extend(self.engine.everything().unwrap_or_default());
@@ -419,7 +444,10 @@ impl<D: Dataplane> Loop<D> {
                 reobserve,
                 postponed,
                 refused_schedulers,
+                tally,
             } = self.dataplane.apply(steps, observed, now);
+            self.board.phase(Phase::Apply, (self.clock)().since(now));
+            self.board.stepped(&tally);
             pass.applied = applied;
             pass.failed = failed.len() + skipped;
             pass.reobserve = reobserve;

@@ -4,11 +4,12 @@
 //! * `render` goldens; `configuration` one schema with the agent; `refusals` what ends an installation
 //! * `lifecycle` install to uninstall, what the API server says of each object, Pod Security
 //! * `permissions` the agent with the chart's own ServiceAccount, and with one verb less
-//! * `prometheus` one that scrapes an agent; `alerts` promtool; `documents` the tables and entries that go with the values and the alerts
+//! * `prometheus` one that scrapes an agent; `exposition` and `alerts` promtool; `documents` the tables and entries that go with the values and the alerts
 
 mod alerts;
 mod configuration;
 mod documents;
+mod exposition;
 pub mod helm;
 mod lifecycle;
 mod permissions;
@@ -97,7 +98,7 @@ impl Bench {
 
 type Check = (&'static str, fn(&Bench) -> Result<()>);
 
-const CHECKS: [Check; 24] = [
+const CHECKS: [Check; 25] = [
     ("lint", render::lint),
     ("goldens", render::goldens),
     ("schema-has-the-fields", configuration::fields),
@@ -119,6 +120,7 @@ const CHECKS: [Check; 24] = [
     ("unprivileged", permissions::unprivileged),
     ("test-command", permissions::test_command),
     ("metrics-exist", permissions::metrics),
+    ("metrics-please-promtool", exposition::exposition),
     ("panels-have-answers", prometheus::panels),
     ("each-verb-is-missed", permissions::each_verb),
     ("no-verb-is-idle", permissions::no_verb_is_idle),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -32,7 +32,21 @@ pub fn panels(bench: &Bench) -> Result<()> {
         } else {
             Err(format!("no answer: {empty:?}"))
         })
-    })
+    })?;
+    knows_units()
+}
+
+/// Only OpenMetrics tells units: that is what it asks for and gets.
+fn knows_units() -> Result<()> {
+    let metric = "ipvs_agent_sync_duration_seconds";
+    let url = format!("http://{ADDRESS}/api/v1/metadata?metric={metric}");
+    let found: Value = serde_json::from_str(&tool("busybox", &["wget", "-q", "-O", "-", &url])?)?;
+    let known = &found["data"][metric][0];
+    ensure!(
+        known["unit"] == "seconds" && known["type"] == "histogram",
+        "{found}"
+    );
+    Ok(())
 }
 
 /// Killed when dropped.

@@ -95,7 +95,7 @@ impl Agent {
         eventually(&format!("the agent of {} has synced", self.node), || {
             self.demand_alive()?;
             let metrics = metrics(&self.node)?;
-            let last = metrics.get("kubeproxy_sync_proxy_rules_last_timestamp_seconds");
+            let last = metrics.get(LAST_SYNC);
             Ok(match last {
                 Some(seconds) if *seconds > 0.0 => Ok(()),
                 other => Err(format!("its last sync is {other:?}")),
@@ -123,3 +123,5 @@ pub fn log_of(node: &str) -> String {
 fn log_path(node: &str) -> String {
     format!("/run/agent-{node}.log")
 }
+
+const LAST_SYNC: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"}";

@@ -70,6 +70,15 @@ pub fn metrics(node: &str) -> Result<BTreeMap<String, f64>> {
     Ok(pairs.collect())
 }
 
+/// The sum of a metric over those of its series that have `label`.
+pub fn sum(metrics: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
+    let series = metrics.iter().filter(|(series, _)| {
+        let of = series.strip_prefix(name);
+        of.is_some_and(|rest| rest.is_empty() || (rest.starts_with('{') && rest.contains(label)))
+    });
+    series.map(|(_, value)| value).sum()
+}
+
 fn page(text: &str) -> Option<Page> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();

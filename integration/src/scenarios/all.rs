@@ -7,7 +7,8 @@ use crate::dataplane::Dataplane;
 use super::{
     Lab, changes, check, choice, cleanup, diff, events, explain, foreign, health_check, history,
     icmp, iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
-    policies, reach, regressions, repair, scale, services, shell_table, top, tuning, versions,
+    policies, reach, regressions, repair, scale, services, shell_table, top, traffic, tuning,
+    versions,
 };
 
 /// One story.
@@ -314,6 +315,11 @@ pub const ALL: &[Scenario] = &[
         "kube-proxy-metrics",
         "how long endpoints take, and who lacks them here, under kube-proxy's names",
         operator::kube_proxy_metrics,
+    ),
+    ipvs(
+        "traffic-metrics",
+        "what the kernel counts for Services and endpoints, where it is asked for",
+        traffic::metrics,
     ),
     story(
         "apiserver-flag",

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Lab, answered_by, at, route_from_client};
 use crate::guest::cluster::State::Ready;
-use crate::guest::http::{HEALTH_PORT, get, metrics};
+use crate::guest::http::{HEALTH_PORT, get, metrics, sum};
 use crate::guest::namespace::inside;
 use crate::guest::probe::{Transport::Tcp, probe};
 use crate::guest::sh_in;
@@ -323,9 +323,8 @@ fn tool_of(vip: &str) -> &'static str {
 
 /// So many steps of n1's agent have failed.
 fn failed_steps() -> Result<f64> {
-    let metrics = metrics("n1")?;
-    let failed = metrics.get("ipvs_agent_steps_total{outcome=\"failed\"}");
-    Ok(failed.copied().unwrap_or_default())
+    let (name, label) = ("ipvs_agent_steps_total", "outcome=\"failed\"");
+    Ok(sum(&metrics("n1")?, name, label))
 }
 
 /// Services beside the bad one.

@@ -31,6 +31,7 @@ mod scale;
 mod services;
 mod shell_table;
 mod top;
+mod traffic;
 mod tuning;
 mod versions;
 

@@ -2,7 +2,6 @@
 //! first sync of 5,000 × 10 against the same table loaded by `ipvsadm -R`. Nothing here judges a
 //! time.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::Lab;
 use crate::dataplane::Dataplane;
 use crate::guest::agent::Agent;
-use crate::guest::http::metrics;
+use crate::guest::http::{metrics, sum};
 use crate::guest::sh_in;
 use crate::guest::wait::eventually_within;
 
@@ -52,6 +51,9 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
             against_ipvsadm(lab, &load)?;
         }
         drop(agent);
+        if services == 5000 && lab.program.dataplane == Dataplane::Ipvs {
+            load.scrapes(lab)?;
+        }
         lab.agent_command("n1", "cleanup")?;
     }
     are_equal(&costs, lab.program.dataplane)
@@ -113,12 +115,43 @@ impl Load {
         Ok(agent)
     }
 
+    /// What a scrape costs, without the kernel's counters and with them.
+    fn scrapes(&self, lab: &Lab) -> Result<()> {
+        for extent in ["none", "services", "backends"] {
+            let limit = ["--traffic-metrics-limit", "50000"];
+            let flags = [&["--traffic-metrics", extent][..], &limit].concat();
+            let mut agent = self.agent_with(lab, "n1", &flags)?;
+            agent.synced()?;
+            for _ in 0..3 {
+                // The kernel counts every two seconds, and a reading is good for as long.
+                std::thread::sleep(Duration::from_secs(3));
+                let begun = Instant::now();
+                let told = metrics("n1")?;
+                let took = told.get("ipvs_agent_traffic_read_duration_seconds");
+                println!(
+                    "    a scrape with --traffic-metrics {extent}: {:.0?} for {} series, of which reading the kernel {took:?} s",
+                    begun.elapsed(),
+                    told.len()
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn agent(&self, lab: &Lab, node: &str) -> Result<Agent> {
+        self.agent_with(lab, node, &[])
+    }
+
+    fn agent_with(&self, lab: &Lab, node: &str, flags: &[&str]) -> Result<Agent> {
         let directory = self.directory();
         let source = ["--manifests", &directory];
         let cidr = ["--service-cidr", "10.96.0.0/16,fd00:96::/112"];
         let quiet = ["--log", "info", "--audit-interval", "1h"];
-        Agent::start(&lab.program, node, &[&source[..], &cidr, &quiet].concat())
+        Agent::start(
+            &lab.program,
+            node,
+            &[&source[..], &cidr, &quiet, flags].concat(),
+        )
     }
 
     /// The last Service gets one more.
@@ -132,17 +165,19 @@ impl Load {
             real_servers_are(self.services * ENDPOINTS + 1)
         })?;
         let after = metrics("n1")?;
-        let difference = |name: &str| -> Result<f64> {
+        let difference = |name: &str| {
             let name = format!("ipvs_agent_{name}_total");
-            let of =
-                |metrics: &BTreeMap<String, f64>| metrics.get(&name).copied().context(name.clone());
-            Ok(of(&after)? - of(&before)?)
+            sum(&after, &name, "") - sum(&before, &name, "")
         };
         let cost = Cost {
-            messages: difference("netlink_messages")?,
-            sends: difference("netlink_sends")?,
-            processes: difference("processes_started")?,
+            messages: difference("netlink_messages"),
+            sends: difference("netlink_sends"),
+            processes: difference("processes_started"),
         };
+        let counted = after
+            .keys()
+            .any(|series| series.starts_with("ipvs_agent_netlink_messages_total{"));
+        ensure!(counted, "netlink messages are not counted");
         println!(
             "    one added endpoint at {} Services ({:?}): {} netlink messages in {} sends, {} processes",
             self.services, self.family, cost.messages, cost.sends, cost.processes

@@ -161,6 +161,7 @@ impl<T: Transport> Client<T> {
                 Err(_) => {
                     // After an overflow the answers before it are still there.
                     complete = false;
+                    self.counters.errors += 1;
                     troubles += 1;
                     continue;
                 }
@@ -184,6 +185,7 @@ impl<T: Transport> Client<T> {
                 }
             }
         }
+        self.counters.errors += u64::try_from(failures.len()).unwrap_or(u64::MAX);
         self.unfinished = !complete;
         self.buffer = buffer;
         complete

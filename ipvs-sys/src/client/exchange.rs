@@ -44,6 +44,7 @@ impl<T: Transport> Client<T> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = self.collect(&mut buffer, sequence, until, &mut each);
         self.buffer = buffer;
+        self.counters.errors += u64::from(result.is_err());
         // Whatever ended it early may have left answers behind.
         self.unfinished = match &result {
             Ok(_) => false,

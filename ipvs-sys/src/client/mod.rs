@@ -49,6 +49,8 @@ pub struct Counters {
     pub receives: u64,
     /// Look-ups of the family's number; more than one after the module was loaded anew.
     pub lookups: u64,
+    /// Requests that the kernel refused, and receive queues that overflowed.
+    pub errors: u64,
 }
 
 impl Client<NetlinkSocket> {

@@ -16,7 +16,9 @@ use crate::dataplane::policy::kernel::{
 use crate::dataplane::policy::rules::is_of_iptables;
 use crate::dataplane::policy::sets::SetKind;
 use crate::dataplane::policy::sysctl::{self, FORWARDING};
-use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Error, Holdings, Report, StepError};
+use crate::dataplane::{
+    ClusterNetwork, Counters, Dataplane, Error, Holdings, Outcome, Report, StepError, policy,
+};
 use crate::model::{Drift, Family, Moment, NodeNetwork, VipPort};
 use crate::netfilter::conntrack::{self, ConntrackClient};
 use crate::netfilter::exec::{self, Iptables};
@@ -66,6 +68,12 @@ impl Dataplane for IptablesDataplane {
 
     fn name() -> &'static str {
         "iptables"
+    }
+
+    const STEP_KINDS: &'static [&'static str] = super::step::KINDS;
+
+    fn kind(step: &Step) -> &'static str {
+        step.kind()
     }
 
     fn policy(settings: &PolicySettings) -> &PolicySettings {
@@ -185,12 +193,14 @@ impl Dataplane for IptablesDataplane {
     }
 
     fn counters(&self) -> Counters {
-        let (sets, conntrack) = (self.sets.counters(), self.conntrack.counters());
-        let routes = self.routes.requests();
         Counters {
-            netlink_messages: sets.messages + conntrack.messages + routes,
-            netlink_sends: sets.sends + conntrack.sends + routes,
+            netlink: BTreeMap::from([
+                ("ipset", self.sets.counters().into()),
+                ("conntrack", self.conntrack.counters().into()),
+                ("route", policy::kernel::routes(&self.routes)),
+            ]),
             processes: self.iptables.processes(),
+            restore_failures: self.iptables.restore_failures().clone(),
             deleted_flows: self.conntrack.deleted().clone(),
         }
     }
@@ -210,24 +220,31 @@ impl Dataplane for IptablesDataplane {
             {
                 run.push(next);
             }
-            let before = run.len();
-            run.retain(|step| {
-                !step
-                    .family()
-                    .is_some_and(|family| broken.blocks(step, family))
-            });
-            report.skipped += before - run.len();
+            let blocked = |step: &mut Step| {
+                let family = step.family();
+                family.is_some_and(|family| broken.blocks(step, family))
+            };
+            for step in run.extract_if(.., blocked) {
+                report.skipped += 1;
+                report.tally.add(step.kind(), Outcome::Skipped);
+            }
             let outcomes = self.carry_out(kind, &run, observed);
             broken.note(kind, &outcomes);
             for (step, done) in run.into_iter().zip(outcomes) {
+                let kind = step.kind();
                 match done {
                     Done::Applied => {
                         observed.record(&step);
                         report.applied += 1;
+                        report.tally.add(kind, Outcome::Applied);
                     }
-                    Done::Unknown => report.reobserve = true,
+                    Done::Unknown => {
+                        report.reobserve = true;
+                        report.tally.add(kind, Outcome::Unknown);
+                    }
                     Done::Failed(source) => {
                         report.reobserve = true;
+                        report.tally.add(kind, Outcome::Failed);
                         report.failed.push(StepError { step, source });
                     }
                 }

@@ -62,6 +62,22 @@ pub enum Phase {
 }
 
 impl Step {
+    /// What the step is, for metrics; one of [`KINDS`].
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SetSysctl(_) => "set_sysctl",
+            Self::CreateSet(_) => "create_set",
+            Self::DestroySet(_) => "destroy_set",
+            Self::AddMember(_) => "add_member",
+            Self::DelMember(_) => "delete_member",
+            Self::WriteRules { .. } => "write_rules",
+            Self::PutChain { .. } => "put_chain",
+            Self::DelChain(_) => "delete_chain",
+            Self::ForgetFlows { .. } => "forget_flows",
+            Self::EndFlows { .. } => "end_flows",
+        }
+    }
+
     /// Where in the order the step stands.
     pub fn phase(&self) -> Phase {
         match self {
@@ -178,3 +194,17 @@ impl fmt::Display for Step {
         }
     }
 }
+
+/// The kinds of steps.
+pub const KINDS: &[&str] = &[
+    "set_sysctl",
+    "create_set",
+    "destroy_set",
+    "add_member",
+    "delete_member",
+    "write_rules",
+    "put_chain",
+    "delete_chain",
+    "forget_flows",
+    "end_flows",
+];

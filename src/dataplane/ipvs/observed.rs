@@ -7,6 +7,7 @@ use ipvs_sys::{Service, Timeouts};
 
 use super::key::ServerKey;
 use super::step::Step;
+use crate::dataplane::Drains;
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::model::{Family, Moment, Protocol, RealServerKey, Thresholds, VipPort};
 use crate::netfilter::ObservedRules;
@@ -27,6 +28,8 @@ pub struct Observed {
     /// Virtual servers of which nobody knows whether they came into being.
     pub uncertain: BTreeSet<ServerKey>,
     pub base: Base,
+    /// Drains since the start.
+    pub drained: Drains,
     /// With a real server that drains.
     draining: BTreeSet<ServerKey>,
     /// With one whose weight grows.
@@ -81,6 +84,17 @@ pub struct Draining {
     pub unready: bool,
     /// Connections, active and inactive, read after its weight became 0.
     pub connections: Option<u64>,
+}
+
+impl Drains {
+    /// One that drained is deleted.
+    fn ended(&mut self, draining: Option<Draining>) {
+        match draining.map(|draining| draining.connections) {
+            None => {}
+            Some(Some(0)) => self.idle += 1,
+            Some(_) => self.cut += 1,
+        }
+    }
 }
 
 impl Observed {
@@ -146,12 +160,17 @@ impl Observed {
             }
             Step::DelVirtualServer(server) => {
                 self.owe_flows(server);
-                let gone = self.virtual_servers.remove(server);
-                self.real_server_count -= gone.map_or(0, |server| server.real_servers.len());
+                if let Some(gone) = self.virtual_servers.remove(server) {
+                    self.real_server_count -= gone.real_servers.len();
+                    for real in gone.real_servers.values() {
+                        self.drained.ended(real.draining);
+                    }
+                }
                 self.draining.remove(server);
                 self.ramping.remove(server);
             }
             Step::AddRealServer(server, key, share) | Step::SetRealServer(server, key, share) => {
+                self.drained.returned += u64::from(self.draining_of(server, key).is_some());
                 self.change_real_servers(server, |servers| {
                     let before = servers.get(key).and_then(|real| real.ramps_since);
                     let real = ObservedRealServer {
@@ -170,6 +189,7 @@ impl Observed {
                 listed,
                 unready,
             } => {
+                self.drained.begun += u64::from(self.draining_of(server, real_server).is_none());
                 self.change_real_servers(server, |servers| {
                     if let Some(real) = servers.get_mut(real_server) {
                         real.weight = 0;
@@ -183,6 +203,7 @@ impl Observed {
             }
             Step::DelRealServer(server, key) => {
                 self.owe_flows(server);
+                self.drained.ended(self.draining_of(server, key));
                 self.change_real_servers(server, |servers| {
                     servers.remove(key);
                 });
@@ -215,6 +236,11 @@ impl Observed {
         let tuple = server.tuple();
         let udp = tuple.filter(|vip| vip.protocol == Protocol::Udp);
         self.owed_flows.extend(udp);
+    }
+
+    fn draining_of(&self, server: &ServerKey, real: &RealServerKey) -> Option<Draining> {
+        let server = self.virtual_servers.get(server)?;
+        server.real_servers.get(real)?.draining
     }
 
     /// Whether clients on this node find a tuple's virtual server by a mark.

@@ -135,6 +135,32 @@ impl Step {
         }
     }
 
+    /// What the step is, for metrics; one of [`KINDS`].
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SetSysctl(_) => "set_sysctl",
+            Self::SetTimeouts(_) => "set_timeouts",
+            Self::CreateSet { .. } => "create_set",
+            Self::DestroySet { .. } => "destroy_set",
+            Self::WriteRules { .. } => "write_rules",
+            Self::AddPolicyRule { .. } => "add_policy_rule",
+            Self::DelPolicyRule { .. } => "delete_policy_rule",
+            Self::DelStrayRoute { .. } => "delete_stray_route",
+            Self::AddMember(_) => "add_member",
+            Self::DelMember(_) => "delete_member",
+            Self::AddRoute(_) => "add_route",
+            Self::DelRoute(_) => "delete_route",
+            Self::AddVirtualServer(..) => "add_virtual_server",
+            Self::SetVirtualServer(..) => "set_virtual_server",
+            Self::DelVirtualServer(_) => "delete_virtual_server",
+            Self::AddRealServer(..) => "add_real_server",
+            Self::SetRealServer(..) => "set_real_server",
+            Self::DrainRealServer { .. } => "drain_real_server",
+            Self::DelRealServer(..) => "delete_real_server",
+            Self::ForgetFlows { .. } => "forget_flows",
+        }
+    }
+
     /// The virtual server that a later step depends on this one for.
     pub fn server(&self) -> Option<ServerKey> {
         match self {
@@ -242,3 +268,27 @@ impl fmt::Display for Step {
         }
     }
 }
+
+/// The kinds of steps.
+pub const KINDS: &[&str] = &[
+    "set_sysctl",
+    "set_timeouts",
+    "create_set",
+    "destroy_set",
+    "write_rules",
+    "add_policy_rule",
+    "delete_policy_rule",
+    "delete_stray_route",
+    "add_member",
+    "delete_member",
+    "add_route",
+    "delete_route",
+    "add_virtual_server",
+    "set_virtual_server",
+    "delete_virtual_server",
+    "add_real_server",
+    "set_real_server",
+    "drain_real_server",
+    "delete_real_server",
+    "forget_flows",
+];

@@ -387,6 +387,12 @@ impl Dataplane for Kernel {
         IpvsDataplane::name()
     }
 
+    const STEP_KINDS: &'static [&'static str] = IpvsDataplane::STEP_KINDS;
+
+    fn kind(step: &Step) -> &'static str {
+        step.kind()
+    }
+
     fn policy(settings: &Settings) -> &PolicySettings {
         &settings.policy
     }

@@ -7,9 +7,11 @@ use std::{fmt, fs};
 use super::affinity::AffinitySet;
 use super::sets::{Element, MAX_ELEMENTS, Member, SetKind, as_address, as_mark};
 use super::sysctl;
-use crate::dataplane::Error;
+use crate::dataplane::{Error, Netlink};
 use crate::model::Family;
 use crate::netfilter::ipset::{self, Entry, IpsetClient, SetCommand, SetName, SetSpec, SetType};
+use crate::netfilter::nfnetlink;
+use crate::routing::RouteClient;
 
 /// A set of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,6 +223,25 @@ fn all_failed(count: usize, act: &str, error: &str) -> Vec<Done> {
     (0..count)
         .map(|_| Done::Failed(Error::new(act, error.to_owned())))
         .collect()
+}
+
+impl From<nfnetlink::Counters> for Netlink {
+    fn from(counters: nfnetlink::Counters) -> Self {
+        Self {
+            messages: counters.messages,
+            sends: counters.sends,
+            errors: counters.errors,
+        }
+    }
+}
+
+/// What was asked of rtnetlink: each request is sent alone.
+pub fn routes(client: &RouteClient) -> Netlink {
+    Netlink {
+        messages: client.requests(),
+        sends: client.requests(),
+        errors: client.errors(),
+    }
 }
 
 /// Two seconds in all.

@@ -21,6 +21,7 @@ fn pages() -> Pages {
         dataplane: "ipvs",
         effective: Arc::default(),
         board: Arc::new(Board::new(Default::default())),
+        traffic: None,
         started,
         patience: Duration::ZERO,
         source_patience: Duration::ZERO,

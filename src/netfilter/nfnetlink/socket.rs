@@ -29,6 +29,8 @@ pub struct Counters {
     pub messages: u64,
     /// Calls of `sendmsg`.
     pub sends: u64,
+    /// Requests that were refused, and of which the answers were lost.
+    pub errors: u64,
 }
 
 /// A `NETLINK_NETFILTER` socket.
@@ -86,6 +88,8 @@ impl NfnlSocket {
             self.send(&datagram, u64::from(count))?;
             let mut part = vec![Outcome::Applied; count as usize];
             self.collect_errors(first, &mut part)?;
+            let failed = part.iter().filter(|o| **o != Outcome::Applied).count();
+            self.counters.errors += failed as u64;
             outcomes.append(&mut part);
             rest = &rest[count as usize..];
         }
@@ -124,7 +128,10 @@ impl NfnlSocket {
                     NLMSG_DONE | NLMSG_ERROR => {
                         match error_of(&reply).ok_or(WireError::Malformed)? {
                             0 => return Ok(()),
-                            error => return Err(WireError::Refused(error)),
+                            error => {
+                                self.counters.errors += 1;
+                                return Err(WireError::Refused(error));
+                            }
                         }
                     }
                     _ => each(

@@ -28,9 +28,9 @@ fn programming_is_told_by_family_in_kube_proxys_buckets() {
     // Later than any clock shows that this runs by.
     let year_2200 = 7_258_118_400;
     let changes = [
-        (crate::model::Family::V4, at(year_2200)),
-        (crate::model::Family::V4, at(year_2200 + 100)),
-        (crate::model::Family::V6, at(5)),
+        (Family::V4, at(year_2200)),
+        (Family::V4, at(year_2200 + 100)),
+        (Family::V6, at(5)),
     ];
     board.programmed(&changes, at(year_2200 + 102));
     let text = board.metrics(Moment::default()).unwrap();
@@ -71,7 +71,7 @@ fn programming_is_told_by_family_in_kube_proxys_buckets() {
 fn deleted_flows_are_told_by_family_under_kube_proxys_name() {
     use crate::model::Family::{V4, V6};
     let board = Board::new(SourceBoard::default());
-    let deleted = |counts: &[(crate::model::Family, u64)]| {
+    let deleted = |counts: &[(Family, u64)]| {
         board.counters(Counters {
             deleted_flows: counts.iter().copied().collect(),
             ..Counters::default()
@@ -83,8 +83,110 @@ fn deleted_flows_are_told_by_family_under_kube_proxys_name() {
         told.sort();
         told
     };
-    assert_eq!(deleted(&[]), [""; 0]);
-    assert_eq!(deleted(&[(V4, 3)]), ["IPv4\"} 3"]);
+    assert_eq!(deleted(&[]), ["IPv4\"} 0", "IPv6\"} 0"]);
+    assert_eq!(deleted(&[(V4, 3)]), ["IPv4\"} 3", "IPv6\"} 0"]);
     assert_eq!(deleted(&[(V4, 3), (V6, 2)]), ["IPv4\"} 3", "IPv6\"} 2"]);
     assert_eq!(deleted(&[(V4, 7), (V6, 2)]), ["IPv4\"} 7", "IPv6\"} 2"]);
+}
+
+/// A value for every metric.
+fn with_everything() -> Board {
+    use crate::cluster::Kind;
+    use crate::dataplane::Outcome;
+    let sources = SourceBoard::default();
+    sources.good(Kind::Services, true);
+    let board = Board::new(sources);
+    board.serves_by("ipvs", "available", &["add_member"]);
+    board.events_taken(&[
+        Event::ServiceDeleted(ObjectName::new("ns", "a")),
+        Event::SliceDeleted(ObjectName::new("ns", "a-1")),
+        Event::SliceDeleted(ObjectName::new("ns", "a-2")),
+        Event::NodeDeleted,
+    ]);
+    board.phase(Phase::Plan, Duration::from_millis(3));
+    let mut tally = Tally::default();
+    tally.add("add_member", Outcome::Applied);
+    tally.add("add_member", Outcome::Applied);
+    tally.add("add_member", Outcome::Skipped);
+    board.stepped(&tally);
+    board.counters(Counters {
+        netlink: BTreeMap::from([(
+            "ipset",
+            Netlink {
+                messages: 7,
+                sends: 2,
+                errors: 1,
+            },
+        )]),
+        ..Counters::default()
+    });
+    board.passed(&Pass::default(), false, Moment::default());
+    board.shadowed(&BTreeMap::new(), Moment::default());
+    board.no_local(&NoLocal::default());
+    let written = wall() + Duration::from_secs(1000);
+    board.programmed(&[(Family::V4, written)], written);
+    board.events("made", 1);
+    board.healthz_answered(200);
+    board.livez_answered(200);
+    board
+}
+
+/// The reference is made of the entries, so they must be what is told: name, kind, help and labels.
+#[test]
+fn what_is_told_is_what_the_entries_say() {
+    use crate::metrics::catalogue::tests::told;
+    let board = with_everything();
+    let (text, entries) = (
+        board.metrics(Moment::default()).unwrap(),
+        board.metrics.catalogue.entries(),
+    );
+    let entries = entries
+        .iter()
+        .filter(|entry| !entry.name.starts_with("ipvs_agent_traffic"))
+        .filter(|entry| !entry.name.starts_with("ipvs_agent_service_"))
+        .filter(|entry| !entry.name.starts_with("ipvs_agent_backend_"));
+    assert_eq!(told(&text), entries.cloned().map(Into::into).collect());
+}
+
+/// kube-proxy's meaning (`pkg/proxy/metrics`): changes are pending until a sync takes them up.
+#[test]
+fn changes_are_pending_until_a_pass_takes_them_up() {
+    let board = with_everything();
+    let value = |name: &str| {
+        let text = board.metrics(Moment::default()).unwrap();
+        let mut lines = text.lines();
+        let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found
+            .unwrap_or_else(|| panic!("no {name} in\n{text}"))
+            .to_owned()
+    };
+    let name = |of: &str| format!("kubeproxy_sync_proxy_rules_{of}");
+    assert_eq!(value(&name("endpoint_changes_pending")), "2");
+    assert_eq!(value(&name("service_changes_pending")), "1");
+    board.taken_up();
+    assert_eq!(value(&name("endpoint_changes_pending")), "0");
+    assert_eq!(value(&name("service_changes_pending")), "0");
+    assert_eq!(value(&name("endpoint_changes_total")), "2");
+    assert_eq!(value(&name("service_changes_total")), "1");
+    assert_eq!(value("ipvs_agent_source_events_total"), "4");
+    let steps = |outcome: &str| {
+        format!("ipvs_agent_steps_total{{kind=\"add_member\",outcome=\"{outcome}\"}}")
+    };
+    assert_eq!(value(&steps("applied")), "2");
+    assert_eq!(value(&steps("failed")), "0");
+    assert_eq!(value(&steps("skipped")), "1");
+    let errors = "ipvs_agent_netlink_errors_total{subsystem=\"ipset\"}";
+    assert_eq!(value(errors), "1");
+    board.counters(Counters {
+        netlink: BTreeMap::from([(
+            "ipset",
+            Netlink {
+                messages: 9,
+                sends: 3,
+                errors: 5,
+            },
+        )]),
+        ..Counters::default()
+    });
+    assert_eq!(value(errors), "5");
 }

@@ -60,6 +60,12 @@ impl Dataplane for Tuples {
         "tuples"
     }
 
+    const STEP_KINDS: &'static [&'static str] = &["add"];
+
+    fn kind(_: &Add) -> &'static str {
+        "add"
+    }
+
     fn policy(settings: &PolicySettings) -> &PolicySettings {
         settings
     }

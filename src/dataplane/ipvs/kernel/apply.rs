@@ -14,7 +14,7 @@ use crate::dataplane::ipvs::{Observed, ServerKey, Step};
 use crate::dataplane::policy::flows::StaleFlows;
 use crate::dataplane::policy::kernel::{Done, SetAct, change_sets};
 use crate::dataplane::policy::sets::Member;
-use crate::dataplane::{Error, Report, StepError};
+use crate::dataplane::{Error, Outcome as Told, Report, StepError};
 use crate::model::Moment;
 
 /// The kernel interface that a step goes to.
@@ -42,6 +42,17 @@ pub(crate) enum Outcome {
     NoScheduler(Error),
     /// Nobody knows; the kernel must be read again.
     Unknown,
+}
+
+impl Outcome {
+    /// For metrics.
+    fn told(&self) -> Told {
+        match self {
+            Self::Applied => Told::Applied,
+            Self::Failed(_) | Self::Taken(_) | Self::NoScheduler(_) => Told::Failed,
+            Self::Unknown => Told::Unknown,
+        }
+    }
 }
 
 /// Carries the steps out in their order.
@@ -83,12 +94,15 @@ pub(crate) fn apply_by(
         {
             run.push(next);
         }
-        let before = run.len();
-        run.retain(|step| step.server().is_none_or(|server| !broken.contains(&server)));
-        report.skipped += before - run.len();
+        let breaks = |step: &mut Step| step.server().is_some_and(|s| broken.contains(&s));
+        for step in run.extract_if(.., breaks) {
+            report.skipped += 1;
+            report.tally.add(step.kind(), Told::Skipped);
+        }
 
         let outcomes = carry_out(subsystem, &run);
         for (step, outcome) in run.into_iter().zip(outcomes) {
+            report.tally.add(step.kind(), outcome.told());
             match outcome {
                 Outcome::Applied => {
                     observed.record(&step, now);
@@ -165,18 +179,19 @@ fn within_patience(steps: Vec<Step>, observed: &Observed, report: &mut Report<St
             .is_some_and(|have| have.service.scheduler != service.scheduler),
         _ => false,
     };
-    let before = steps.len();
-    let kept: Vec<Step> = steps
+    steps
         .into_iter()
         .filter(|step| {
             let slow = reschedules(step);
             let keep = !slow || left > 0;
             left -= usize::from(slow && keep);
+            if !keep {
+                report.postponed += 1;
+                report.tally.add(step.kind(), Told::Postponed);
+            }
             keep
         })
-        .collect();
-    report.postponed = before - kept.len();
-    kept
+        .collect()
 }
 
 /// Whether later steps for the same tuple build on this one. A real server is not one of them: the

@@ -6,12 +6,16 @@
 pub(crate) mod apply;
 mod observe;
 
+use std::collections::BTreeMap;
+
 use ipvs_sys::Client;
 
 use super::drift::drift;
-use super::{Observed, Scope, ServerKey, Settings, Step, Target, plan};
+use super::{Observed, Scope, ServerKey, Settings, Step, Target, plan, step};
 use crate::dataplane::policy::PolicySettings;
-use crate::dataplane::{ClusterNetwork, Counters, Dataplane, Drain, Error, Holdings, Report};
+use crate::dataplane::{
+    ClusterNetwork, Counters, Dataplane, Drain, Error, Holdings, Netlink, Report, policy,
+};
 use crate::model::{Drift, Moment, NodeNetwork, VipPort, VirtualServer};
 use crate::netfilter::conntrack::ConntrackClient;
 use crate::netfilter::exec::Iptables;
@@ -70,6 +74,12 @@ impl Dataplane for IpvsDataplane {
 
     fn name() -> &'static str {
         "ipvs"
+    }
+
+    const STEP_KINDS: &'static [&'static str] = step::KINDS;
+
+    fn kind(step: &Step) -> &'static str {
+        step.kind()
     }
 
     fn policy(settings: &Settings) -> &PolicySettings {
@@ -167,21 +177,31 @@ impl Dataplane for IpvsDataplane {
             virtual_servers: observed.virtual_servers.len(),
             real_servers: observed.real_server_count(),
             draining: observed.draining().len(),
+            draining_real_servers: observed.drains().count(),
             ramping: observed.ramping().len(),
             foreign: observed.foreign.len(),
             set_members: observed.members.len(),
             routes: observed.routes.len(),
+            drains: observed.drained,
         }
     }
 
     fn counters(&self) -> Counters {
         let ipvs = self.ipvs.as_ref().map(Client::counters).unwrap_or_default();
-        let sets = self.sets.counters();
-        let (routes, conntrack) = (self.routes.requests(), self.conntrack.counters());
+        let ipvs = Netlink {
+            messages: ipvs.messages,
+            sends: ipvs.sends,
+            errors: ipvs.errors,
+        };
         Counters {
-            netlink_messages: ipvs.messages + sets.messages + conntrack.messages + routes,
-            netlink_sends: ipvs.sends + sets.sends + conntrack.sends + routes,
+            netlink: BTreeMap::from([
+                ("ipvs", ipvs),
+                ("ipset", self.sets.counters().into()),
+                ("conntrack", self.conntrack.counters().into()),
+                ("route", policy::kernel::routes(&self.routes)),
+            ]),
             processes: self.iptables.processes(),
+            restore_failures: self.iptables.restore_failures().clone(),
             deleted_flows: self.conntrack.deleted().clone(),
         }
     }

@@ -38,7 +38,10 @@ pub fn observe(plane: &mut IpvsDataplane, previous: Option<&Observed>) -> Result
     }
     virtual_servers(plane, previous, &mut observed)?;
     match previous {
-        Some(previous) => observed.owed_flows.clone_from(&previous.owed_flows),
+        Some(previous) => {
+            observed.owed_flows.clone_from(&previous.owed_flows);
+            observed.drained = previous.drained;
+        }
         None => observed.owe_all_flows(),
     }
     Ok(observed)

@@ -78,6 +78,7 @@ impl Agent {
                 outlets: Outlets {
                     health_checks: Some(health_sender),
                     notices: Some(notice_sender),
+                    names: None,
                 },
                 timing: Timing {
                     audit_interval: HOUR,

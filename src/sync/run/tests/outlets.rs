@@ -17,6 +17,7 @@ fn bench() -> (
     bench.kernel.outlets = Outlets {
         health_checks: Some(health_checks),
         notices: Some(notices),
+        names: None,
     };
     (bench, changes, noticed)
 }

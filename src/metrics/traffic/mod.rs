@@ -1,0 +1,178 @@
+//! What the kernel counts for each Service and each endpoint, for those who ask for it.
+//!
+//! * `names` whose each virtual server is, told by the loop as it changes
+//! * `account` sums that never fall, and which of them are told; pure
+//! * `told` what Prometheus gets
+//! * this file: reads the kernel when Prometheus asks, on a thread and a socket of its own
+//!
+//! A reading costs one dump of the virtual servers and one read of `/proc/net/ip_vs`, however many
+//! there are, and for endpoints a bounded number of dumps more: the kernel tells their counters by
+//! virtual server only.
+
+mod account;
+pub mod names;
+mod told;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipvs_sys::procfs::{self, ProcKey, ProcService};
+use ipvs_sys::{Client, Family, ServiceKey, Stats};
+use tracing::warn;
+
+use crate::model::Moment;
+use account::{Account, Load};
+pub use names::{Names, SharedNames};
+pub use told::Told;
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Endpoints beside Services.
+    pub backends: bool,
+    /// The most series.
+    pub series: usize,
+}
+
+/// Reads, and keeps what was read.
+pub struct Traffic {
+    names: SharedNames,
+    told: Told,
+    reader: Mutex<Reader>,
+}
+
+struct Reader {
+    client: Option<Client>,
+    account: Account,
+    last: Option<Moment>,
+    failing: bool,
+    errors: u64,
+}
+
+impl Traffic {
+    /// One that has read nothing yet. Its names are to be kept up to date, `told` to be registered.
+    pub fn new(extent: Extent, told: Told) -> Self {
+        Self {
+            names: SharedNames::default(),
+            told,
+            reader: Mutex::new(Reader {
+                client: None,
+                account: Account::new(extent),
+                last: None,
+                failing: false,
+                errors: 0,
+            }),
+        }
+    }
+
+    /// Where the loop says whose each virtual server is.
+    pub fn names(&self) -> SharedNames {
+        self.names.clone()
+    }
+
+    /// Reads the kernel, unless that was done just now. May take its time: not for a thread on which
+    /// others wait.
+    pub fn refresh(&self, clock: &dyn Fn() -> Moment) {
+        let mut reader = lock(&self.reader);
+        let begun = clock();
+        if reader.last.is_some_and(|last| begun.since(last) < FRESH) {
+            return;
+        }
+        reader.last = Some(begun);
+        match reader.read(&self.names) {
+            Ok(()) => reader.failing = false,
+            Err(error) => {
+                reader.errors += 1;
+                // A socket that failed may be of a module that was loaded anew.
+                reader.client = None;
+                if !std::mem::replace(&mut reader.failing, true) {
+                    warn!(
+                        error,
+                        "cannot read the kernel's counters; metrics of traffic stand still"
+                    );
+                }
+            }
+        }
+        let seconds = clock().since(begun).as_secs_f64();
+        self.told
+            .set(reader.account.snapshot(seconds, reader.errors));
+    }
+}
+
+impl Reader {
+    fn read(&mut self, names: &SharedNames) -> Result<(), String> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(Client::open().map_err(|e| chain(&e))?),
+        };
+        let services = client.services().map_err(|e| chain(&e))?;
+        let stats = services.into_iter().map(|e| (e.service.key, e.stats));
+        let stats: BTreeMap<ServiceKey, Stats> = stats.collect();
+        let file = procfs::read_services().map_err(|e| chain(&e))?;
+        self.account
+            .take(&stats, &loads(&file), &names.lock().of_all(stats.keys()));
+        for key in self.account.wanted(DUMPS) {
+            match client.destinations(&key) {
+                Ok(backends) => {
+                    let backends = backends.iter().map(|e| (e.destination.key, e.stats));
+                    self.account.take_backends(key, backends);
+                }
+                // Deleted since.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(chain(&error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The file does not tell the family of a virtual server for a mark: it is its real servers'.
+fn loads(file: &[ProcService]) -> Vec<Load> {
+    let services = file.iter().flat_map(|service| {
+        service.destinations.iter().map(|line| Load {
+            server: match service.key {
+                ProcKey::Address {
+                    protocol,
+                    addr,
+                    port,
+                } => ServiceKey::Address {
+                    protocol,
+                    addr,
+                    port,
+                },
+                ProcKey::Mark(mark) => ServiceKey::Mark {
+                    family: Family::of(line.key.addr),
+                    mark,
+                },
+            },
+            backend: line.key,
+            active: u64::from(line.active),
+            inactive: u64::from(line.inactive),
+        })
+    });
+    services.collect()
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A panic elsewhere must not end what is told.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kernel counts anew every two seconds.
+const FRESH: Duration = Duration::from_secs(2);
+/// Dumps of endpoints' counters in one reading; the other virtual servers' turn comes with the next.
+/// Some 0.1 ms each.
+const DUMPS: usize = 256;
