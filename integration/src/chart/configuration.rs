@@ -325,6 +325,12 @@ const EXAMPLES: &[Examples] = &[
         &[r#""127.0.0.1:10249""#],
         &[r#""localhost""#],
     ),
+    (
+        "trafficMetrics",
+        &[r#""none""#, r#""services""#, r#""backends""#],
+        &[r#""all""#, "true"],
+    ),
+    ("trafficMetricsLimit", &["0", "70000"], &["-1", r#""many""#]),
     ("socket", &[r#""/run/x/agent.sock""#], &["[]"]),
     ("logFormat", &[r#""text""#, r#""json""#], &[r#""xml""#]),
     (
