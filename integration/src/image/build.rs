@@ -277,4 +277,34 @@ mod tests {
         assert!(Image::read(&folder.join("image")).is_ok());
         fs::remove_dir_all(folder).unwrap();
     }
+
+    #[test]
+    fn the_dockerfile_says_the_same() {
+        let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let file = fs::read_to_string(tree.join("Dockerfile")).unwrap();
+        let version = concat!("ARG VERSION=", env!("CARGO_PKG_VERSION"), "\n");
+        for line in [
+            version,
+            &format!("ENV PATH={PATH}\n"),
+            "USER 0:0\n",
+            "ENTRYPOINT [\"ipvs-agent\"]\n",
+            "CMD [\"run\"]\n",
+            &format!(" /agent/{PROGRAM} "),
+        ] {
+            assert!(file.contains(line), "no {line:?}");
+        }
+        let folder = inputs("dockerfile");
+        let image = built(&folder, "image");
+        for (name, value) in image.config["config"]["Labels"].as_object().unwrap() {
+            let value = value.as_str().unwrap();
+            let said = match name.rsplit('.').next() {
+                // By whoever builds, and by the engine.
+                Some("version" | "revision") => format!("{name}=$"),
+                Some("created") => continue,
+                _ => format!("{name}={value}"),
+            };
+            assert!(file.replace('"', "").contains(&said), "no {said}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
