@@ -322,3 +322,65 @@ impl Observed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::convert;
+    use super::super::share::Share;
+    use super::*;
+
+    /// One that goes without ever draining is none.
+    #[test]
+    fn drains_are_counted_by_how_they_end() {
+        let vip: VipPort = "192.0.2.1:80/TCP".parse().unwrap();
+        let server = ServerKey::from(vip);
+        let service = Service::new(convert::service_key(server), "rr".parse().unwrap());
+        let real = |n: u8| RealServerKey {
+            addr: [10, 0, 0, n].into(),
+            port: 8080,
+        };
+        let mut observed = Observed::default();
+        let mut act = |step: Step, connections: Option<u64>| {
+            let servers = observed.virtual_servers.get_mut(&server);
+            let reals = servers.map(|server| server.real_servers.values_mut());
+            let drains = reals.into_iter().flatten();
+            for draining in drains.filter_map(|real| real.draining.as_mut()) {
+                draining.connections = connections;
+            }
+            observed.record(&step, Moment::default());
+            observed.drained
+        };
+        let drain = |n, listed| Step::DrainRealServer {
+            server,
+            real_server: real(n),
+            listed,
+            unready: false,
+        };
+        let share = Share {
+            weight: 1,
+            ..Share::NONE
+        };
+        act(Step::AddVirtualServer(server, service), None);
+        for n in 1..=5 {
+            act(Step::AddRealServer(server, real(n), share), None);
+        }
+        act(Step::DelRealServer(server, real(5)), None);
+        // Its endpoint terminates, and then is gone: that is one drain.
+        act(drain(1, true), None);
+        act(drain(1, false), Some(3));
+        act(Step::DelRealServer(server, real(1)), Some(0));
+        act(drain(2, true), None);
+        act(Step::DelRealServer(server, real(2)), Some(7));
+        act(drain(3, true), None);
+        act(Step::SetRealServer(server, real(3), share), Some(1));
+        act(drain(4, true), None);
+        let drained = act(Step::DelVirtualServer(server), None);
+        let wanted = Drains {
+            begun: 4,
+            idle: 1,
+            cut: 2,
+            returned: 1,
+        };
+        assert_eq!(drained, wanted);
+    }
+}

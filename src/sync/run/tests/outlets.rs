@@ -101,6 +101,36 @@ fn complaints_are_noticed_when_they_change_and_when_they_end() {
     assert_eq!(notices(), [vec![Reason::RefusedExternalIp], vec![]]);
 }
 
+/// A Service counts once for each reason, for as long as it has it.
+#[test]
+fn services_that_are_refused_in_part_are_counted_by_reason() {
+    let (mut bench, _changes, _noticed) = bench();
+    let refused = |bench: &Bench| {
+        let text = bench.kernel.board.metrics(Moment::default()).unwrap();
+        let name = "ipvs_agent_refused_objects{reason=\"RefusedExternalIP\"} ";
+        let mut lines = text.lines();
+        let found = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+        found.to_owned()
+    };
+    bench.turn();
+    assert_eq!(refused(&bench), "0");
+    let ips = |ips: &'static [&'static str]| {
+        move |spec: &mut ServiceSpec| {
+            spec.external_ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        }
+    };
+    bench.apply_service(ips(&["192.0.2.1", "192.0.2.2"]));
+    assert_eq!(refused(&bench), "1");
+    bench.apply_service(ips(&["192.0.2.1"]));
+    assert_eq!(refused(&bench), "1");
+    bench.apply_service(ips(&[]));
+    assert_eq!(refused(&bench), "0");
+    bench.apply_service(ips(&["192.0.2.1"]));
+    bench.kernel.engine.take(Event::ServiceDeleted(web()));
+    bench.turn();
+    assert_eq!(refused(&bench), "0");
+}
+
 #[test]
 fn a_loop_goes_on_where_nobody_listens() {
     let (mut bench, changes, noticed) = bench();
