@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Lab;
 use crate::dataplane::Dataplane;
 use crate::guest::server::Server;
+use crate::guest::wait::eventually;
 use crate::guest::{sh, sh_in};
 
 /// A check's level by its name, and the exit code.
@@ -367,7 +368,7 @@ fn taken_port(lab: &Lab, fit: &Told) -> Result<()> {
     let told = check(lab, &[])?;
     differs(&told, fit, &[("ports", "fail")])?;
     drop(server);
-    crate::guest::wait::eventually("the port is free again", || {
+    eventually("the port is free again", || {
         Ok(differs(&check(lab, &[])?, fit, &[]).map_err(|error| error.to_string()))
     })
 }
@@ -393,7 +394,7 @@ fn other_proxy(lab: &Lab, fit: &Told) -> Result<()> {
             let proxy = Proxy(proxy);
             // `ip` becomes it.
             let comm = format!("/proc/{}/comm", proxy.0.id());
-            crate::guest::wait::eventually("it runs", || {
+            eventually("it runs", || {
                 let is = std::fs::read_to_string(&comm)?;
                 Ok(if is.trim() == name { Ok(()) } else { Err(is) })
             })?;

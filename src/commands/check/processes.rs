@@ -67,7 +67,7 @@ fn listener(line: &str) -> Option<(u16, &str)> {
 
 /// The names of the processes that hold the sockets, as far as they can be seen.
 fn owners(sockets: &BTreeMap<String, u16>) -> BTreeMap<u16, String> {
-    let mut found = BTreeMap::new();
+    let mut holders: BTreeMap<u16, BTreeMap<u32, Holder>> = BTreeMap::new();
     for pid in pids().unwrap_or_default() {
         let process = format!("/proc/{pid}");
         let Ok(files) = fs::read_dir(format!("{process}/fd")) else {
@@ -78,11 +78,36 @@ fn owners(sockets: &BTreeMap<String, u16>) -> BTreeMap<u16, String> {
             if let Some(port) = sockets.get(link.to_string_lossy().as_ref())
                 && let Some(name) = name_of(&process)
             {
-                found.insert(*port, name);
+                let parent = parent_of(&process);
+                let of_port = holders.entry(*port).or_default();
+                of_port.insert(pid, Holder { name, parent });
             }
         }
     }
-    found
+    let owner = |(port, of_port)| Some((port, first(of_port)?));
+    holders.into_iter().filter_map(owner).collect()
+}
+
+struct Holder {
+    name: String,
+    parent: Option<u32>,
+}
+
+/// The name of the one that opened the socket: a child has it too until it runs its program, by the name
+/// of a thread of its parent.
+fn first(holders: BTreeMap<u32, Holder>) -> Option<String> {
+    let inherited = |holder: &Holder| {
+        let parent = holder.parent.as_ref();
+        parent.is_some_and(|parent| holders.contains_key(parent))
+    };
+    let mut own = holders.values().filter(|holder| !inherited(holder));
+    own.next().map(|holder| holder.name.clone())
+}
+
+fn parent_of(process: impl AsRef<Path>) -> Option<u32> {
+    let status = fs::read_to_string(process.as_ref().join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok()
 }
 
 /// Its threads may bear other names: the process's own is that of its first.
@@ -111,6 +136,24 @@ pub fn capabilities() -> Read<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_opened_a_socket_owns_it_and_no_child_on_its_way_to_another_program() {
+        let holder = |name: &str, parent| Holder {
+            name: name.to_owned(),
+            parent,
+        };
+        let of = |parent, child| {
+            BTreeMap::from([
+                (parent, holder("ipvs-agent", Some(1))),
+                (child, holder("tokio-rt-worker", Some(parent))),
+            ])
+        };
+        // Numbers of processes begin anew at the end.
+        assert_eq!(first(of(70, 71)).as_deref(), Some("ipvs-agent"));
+        assert_eq!(first(of(4_000_000, 71)).as_deref(), Some("ipvs-agent"));
+        assert_eq!(first(BTreeMap::new()), None);
+    }
 
     /// Lines as Linux 6.12 prints them: 127.0.0.1:10249 listens, 192.0.2.1:22 is a connection.
     #[test]
