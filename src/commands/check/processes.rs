@@ -84,7 +84,7 @@ fn owners(sockets: &BTreeMap<String, u16>) -> BTreeMap<u16, String> {
             }
         }
     }
-    let owner = |(port, of_port)| Some((port, first(of_port)?));
+    let owner = |(port, of_port)| Some((port, first(&of_port)?));
     holders.into_iter().filter_map(owner).collect()
 }
 
@@ -95,7 +95,7 @@ struct Holder {
 
 /// The name of the one that opened the socket: a child has it too until it runs its program, by the name
 /// of a thread of its parent.
-fn first(holders: BTreeMap<u32, Holder>) -> Option<String> {
+fn first(holders: &BTreeMap<u32, Holder>) -> Option<String> {
     let inherited = |holder: &Holder| {
         let parent = holder.parent.as_ref();
         parent.is_some_and(|parent| holders.contains_key(parent))
@@ -150,9 +150,9 @@ mod tests {
             ])
         };
         // Numbers of processes begin anew at the end.
-        assert_eq!(first(of(70, 71)).as_deref(), Some("ipvs-agent"));
-        assert_eq!(first(of(4_000_000, 71)).as_deref(), Some("ipvs-agent"));
-        assert_eq!(first(BTreeMap::new()), None);
+        assert_eq!(first(&of(70, 71)).as_deref(), Some("ipvs-agent"));
+        assert_eq!(first(&of(4_000_000, 71)).as_deref(), Some("ipvs-agent"));
+        assert_eq!(first(&BTreeMap::new()), None);
     }
 
     /// Lines as Linux 6.12 prints them: 127.0.0.1:10249 listens, 192.0.2.1:22 is a connection.
