@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::guest::http;
+use crate::guest::namespace::inside;
 
 /// From a network namespace to an address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,10 +35,16 @@ pub struct Stream {
     records: Records,
     stopped: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// What `sent_again` was where its connections are from.
+    again: BTreeMap<String, u64>,
 }
 
 impl Stream {
-    pub fn start(lines: Vec<Line>) -> Self {
+    pub fn start(lines: Vec<Line>) -> Result<Self> {
+        let again = lines
+            .iter()
+            .map(|line| Ok((line.from.clone(), sent_again(&line.from)?)));
+        let again = again.collect::<Result<_>>()?;
         let records = Records::default();
         let stopped = Arc::new(AtomicBool::new(false));
         let began = Instant::now();
@@ -58,11 +65,18 @@ impl Stream {
             })
         };
         let threads = lines.into_iter().map(thread).collect();
-        Self {
+        Ok(Self {
             records,
             stopped,
             threads,
-        }
+            again,
+        })
+    }
+
+    /// How many first packets of connections were sent again since it began, for nothing came back within a second.
+    pub fn sent_again(&self) -> Result<u64> {
+        let since = |(from, before): (&String, &u64)| Ok(sent_again(from)? - before);
+        self.again.iter().map(since).sum()
     }
 
     pub fn records(&self) -> BTreeMap<Line, Record> {
@@ -82,6 +96,30 @@ impl Drop for Stream {
     }
 }
 
+/// An error if a connection failed between two moments of a stream.
+pub fn demand_none_failed(
+    before: &BTreeMap<Line, Record>,
+    after: &BTreeMap<Line, Record>,
+) -> Result<()> {
+    let mut failures = Vec::new();
+    for (line, record) in after {
+        let earlier = before.get(line).map_or(0, |record| record.failures.len());
+        for (at, failure) in &record.failures[earlier..] {
+            let Line { from, to } = line;
+            let at = at.as_millis();
+            failures.push(format!("{from} to {to} after {at} ms: {failure}"));
+        }
+    }
+    let shown: Vec<&str> = failures.iter().take(SHOWN).map(String::as_str).collect();
+    ensure!(
+        failures.is_empty(),
+        "{} connections failed: {}",
+        failures.len(),
+        shown.join("; ")
+    );
+    Ok(())
+}
+
 /// What the connections between two moments of a stream came to: an error if one failed, if a line had none, or if not
 /// every server answered. Gives how many there were.
 pub fn judge(
@@ -89,6 +127,7 @@ pub fn judge(
     after: &BTreeMap<Line, Record>,
     servers: &[String],
 ) -> Result<usize> {
+    demand_none_failed(before, after)?;
     let mut total = 0;
     let mut complaints = Vec::new();
     for (line, record) in after {
@@ -98,9 +137,6 @@ pub fn judge(
             record.answers.get(name).unwrap_or(&0) - earlier.answers.get(name).unwrap_or(&0)
         };
         let who = format!("{} to {}", line.from, line.to);
-        for (at, failure) in &record.failures[earlier.failures.len()..] {
-            complaints.push(format!("{who} after {} ms: {failure}", at.as_millis()));
-        }
         for name in record.answers.keys().filter(|name| !servers.contains(name)) {
             complaints.push(format!("{who}: answered by {name:?}"));
         }
@@ -110,14 +146,24 @@ pub fn judge(
         total += servers.iter().map(new).sum::<usize>();
     }
     ensure!(!after.is_empty(), "no connection was tried");
-    let shown: Vec<&str> = complaints.iter().take(SHOWN).map(String::as_str).collect();
-    ensure!(
-        complaints.is_empty(),
-        "{} complaints beside {total} answers: {}",
-        complaints.len(),
-        shown.join("; ")
-    );
+    ensure!(complaints.is_empty(), "{}", complaints.join("; "));
     Ok(total)
+}
+
+/// How many first packets of connections were sent again from a network namespace, ever.
+fn sent_again(namespace: &str) -> Result<u64> {
+    let text = inside(namespace, || {
+        std::fs::read_to_string("/proc/thread-self/net/netstat")
+    })??;
+    counter(&text, "TcpExt:", "TCPSynRetrans").context("the kernel does not count them")
+}
+
+/// A counter of a text with lines in pairs, names above numbers.
+fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter(|line| line.starts_with(group));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let place = names.split(' ').position(|word| word == name)?;
+    numbers.split(' ').nth(place)?.parse().ok()
 }
 
 /// One connection, and the name that its server gave.
@@ -164,6 +210,14 @@ mod tests {
         assert_eq!(judged(&BTreeMap::new(), &second), None, "a failure");
         let failed = records(&[("a", 9), ("b", 9)], 2);
         assert_eq!(judged(&second, &failed), None, "a failure");
+    }
+
+    #[test]
+    fn a_counter_is_below_its_name() {
+        let text =
+            "TcpExt: SyncookiesSent TCPSynRetrans\nTcpExt: 0 7\nIpExt: InNoRoutes\nIpExt: 1\n";
+        assert_eq!(counter(text, "TcpExt:", "TCPSynRetrans"), Some(7));
+        assert_eq!(counter(text, "TcpExt:", "InNoRoutes"), None);
     }
 
     #[test]
