@@ -283,9 +283,10 @@ async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let format = Format::of_accept(accept.and_then(|value| value.to_str().ok()));
     if let Some(traffic) = pages.traffic.clone() {
         let clock = pages.clone();
-        // Where it fails the rest is told all the same.
         let read = move || traffic.refresh(&|| now(&clock));
-        let _ = tokio::task::spawn_blocking(read).await;
+        // Where it fails, or takes long, the rest is told all the same, and what was read before.
+        let reading = tokio::task::spawn_blocking(read);
+        let _ = tokio::time::timeout(READING_AT_MOST, reading).await;
     }
     match pages.board.metrics(now(&pages)) {
         Ok(text) => {
@@ -295,6 +296,9 @@ async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
+
+/// Prometheus gives up after ten seconds unless it is told otherwise.
+const READING_AT_MOST: Duration = Duration::from_secs(5);
 
 /// Beyond this nobody waits for a turn: a first sync of a large cluster, or schedulers changed for
 /// all Services at once.

@@ -35,7 +35,7 @@ impl Outlets {
 
     /// Says whose some tuples are now.
     pub fn rename(&self, renamed: Vec<Named>) {
-        if let Some(names) = &self.names {
+        if let Some(names) = self.names.as_ref().filter(|_| !renamed.is_empty()) {
             let mut names = names.lock();
             for named in renamed {
                 names.put(named);
@@ -46,6 +46,7 @@ impl Outlets {
     /// Says whose all tuples are.
     pub fn rename_all(&self, all: impl Iterator<Item = Named>) {
         if let Some(names) = &self.names {
+            let all: Vec<Named> = all.collect();
             names.lock().replace(all);
         }
     }

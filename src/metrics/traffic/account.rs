@@ -25,8 +25,6 @@ pub(super) struct Counts {
 /// Open connections of a real server, as the file tells them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
-    pub(super) server: ServiceKey,
-    pub(super) backend: DestinationKey,
     pub(super) active: u64,
     pub(super) inactive: u64,
 }
@@ -60,6 +58,8 @@ pub(super) struct Account {
     sums: BTreeMap<Place, Sum>,
     told: BTreeSet<Place>,
     left_out: [usize; 2],
+    /// Endpoints of the last reading.
+    there: BTreeSet<Place>,
 }
 
 impl Account {
@@ -75,15 +75,18 @@ impl Account {
             sums: BTreeMap::new(),
             told: BTreeSet::new(),
             left_out: [0; 2],
+            there: BTreeSet::new(),
         }
     }
 
-    /// Takes a reading of all virtual servers; those without an owner are somebody else's.
+    /// Takes a reading of all virtual servers; those without an owner are somebody else's. Of the
+    /// `alive` Service ports some may have no virtual server now: one without an endpoint has none.
     pub(super) fn take(
         &mut self,
         stats: &BTreeMap<ServiceKey, Stats>,
-        loads: &[Load],
+        loads: &BTreeMap<(ServiceKey, DestinationKey), Load>,
         owners: &BTreeMap<ServiceKey, ServicePortName>,
+        alive: &BTreeSet<ServicePortName>,
     ) {
         for sum in self.sums.values_mut() {
             (sum.active, sum.inactive) = (0, 0);
@@ -92,8 +95,10 @@ impl Account {
         let read = stats.iter().map(|(key, stats)| (*key, Counts::from(stats)));
         let now: BTreeMap<ServiceKey, Counts> = read.collect();
         if self.servers.is_none() {
-            let all = loads.iter().map(|load| (load.server, load.backend));
-            self.unread = all.collect();
+            self.unread = match self.extent.backends {
+                true => loads.keys().copied().collect(),
+                false => BTreeSet::new(),
+            };
         }
         let before = self.servers.take().unwrap_or_else(|| now.clone());
         for (key, owner) in owners {
@@ -101,21 +106,19 @@ impl Account {
                 continue;
             };
             let before = before.get(key).copied().unwrap_or_default();
-            let place = (owner.clone(), None);
-            let sum = self.sums.entry(place.clone()).or_default();
+            let sum = self.sums.entry((owner.clone(), None)).or_default();
             sum.counts.add(now.since(before));
-            there.insert(place);
         }
         self.servers = Some(now);
-        for load in loads {
-            let Some(owner) = owners.get(&load.server) else {
+        for ((server, backend), load) in loads {
+            let Some(owner) = owners.get(server) else {
                 continue;
             };
             let whole = self.sums.entry((owner.clone(), None)).or_default();
             whole.active += load.active;
             whole.inactive += load.inactive;
             if self.extent.backends {
-                let address = SocketAddr::new(load.backend.addr, load.backend.port);
+                let address = SocketAddr::new(backend.addr, backend.port);
                 let place = (owner.clone(), Some(address));
                 let sum = self.sums.entry(place.clone()).or_default();
                 sum.active += load.active;
@@ -123,8 +126,16 @@ impl Account {
                 there.insert(place);
             }
         }
-        self.sums.retain(|place, _| there.contains(place));
-        // The file may leave out what is there: counts are forgotten with the virtual server.
+        // The file may leave out what is there, so an endpoint is gone when it was missing twice.
+        let was_there = &self.there;
+        self.sums.retain(|place, _| match place {
+            (owner, None) => alive.contains(owner),
+            (owner, _) => {
+                there.contains(place) || (was_there.contains(place) && alive.contains(owner))
+            }
+        });
+        self.there = there;
+        // For the same reason counts are forgotten with the virtual server.
         self.backends
             .retain(|server, _| owners.contains_key(server));
         self.unread.retain(|(server, _)| stats.contains_key(server));
@@ -188,6 +199,13 @@ impl Account {
         let at = self.servers.as_ref().and_then(|all| all.get(&server));
         let at = at.copied().unwrap_or_default();
         self.backends_read.insert(server, (self.reads, at));
+    }
+
+    /// Puts one whose backends could not be read behind the others.
+    pub(super) fn put_off(&mut self, server: ServiceKey) {
+        self.reads += 1;
+        let read = self.backends_read.entry(server).or_default();
+        read.0 = self.reads;
     }
 
     /// What is told now.

@@ -5,7 +5,7 @@
 //! * `told` what Prometheus gets
 //! * this file: reads the kernel when Prometheus asks, on a thread and a socket of its own
 //!
-//! A reading costs one dump of the virtual servers and one read of `/proc/net/ip_vs`, however many
+//! A reading costs one dump of the virtual servers (made again where they changed meanwhile) and one read of `/proc/net/ip_vs`, however many
 //! there are, and for endpoints a bounded number of dumps more: the kernel tells their counters by
 //! virtual server only.
 
@@ -14,11 +14,11 @@ pub mod names;
 mod told;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use ipvs_sys::procfs::{self, ProcKey, ProcService};
-use ipvs_sys::{Client, Family, ServiceKey, Stats};
+use ipvs_sys::{Client, DestinationKey, Family, ServiceKey, Stats};
 use tracing::warn;
 
 use crate::model::Moment;
@@ -71,15 +71,18 @@ impl Traffic {
         self.names.clone()
     }
 
-    /// Reads the kernel, unless that was done just now. May take its time: not for a thread on which
-    /// others wait.
+    /// Reads the kernel, unless that was done just now or somebody does it at this moment. May take its
+    /// time: not for a thread on which others wait.
     pub fn refresh(&self, clock: &dyn Fn() -> Moment) {
-        let mut reader = lock(&self.reader);
+        let mut reader = match self.reader.try_lock() {
+            Ok(reader) => reader,
+            Err(TryLockError::Poisoned(reader)) => reader.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let begun = clock();
         if reader.last.is_some_and(|last| begun.since(last) < FRESH) {
             return;
         }
-        reader.last = Some(begun);
         match reader.read(&self.names) {
             Ok(()) => reader.failing = false,
             Err(error) => {
@@ -94,7 +97,9 @@ impl Traffic {
                 }
             }
         }
-        let seconds = clock().since(begun).as_secs_f64();
+        let ended = clock();
+        reader.last = Some(ended);
+        let seconds = ended.since(begun).as_secs_f64();
         self.told
             .set(reader.account.snapshot(seconds, reader.errors));
     }
@@ -110,8 +115,12 @@ impl Reader {
         let stats = services.into_iter().map(|e| (e.service.key, e.stats));
         let stats: BTreeMap<ServiceKey, Stats> = stats.collect();
         let file = procfs::read_services().map_err(|e| chain(&e))?;
-        self.account
-            .take(&stats, &loads(&file), &names.lock().of_all(stats.keys()));
+        // Not kept while the account is made up: the loop waits for it.
+        let (owners, alive) = {
+            let names = names.lock();
+            (names.of_all(stats.keys()), names.owners())
+        };
+        self.account.take(&stats, &loads(&file), &owners, &alive);
         for key in self.account.wanted(DUMPS) {
             match client.destinations(&key) {
                 Ok(backends) => {
@@ -120,6 +129,8 @@ impl Reader {
                 }
                 // Deleted since.
                 Err(error) if error.is_not_found() => {}
+                // It changed while it was read, each time; the others need not wait for it.
+                Err(error) if error.is_inconsistent() => self.account.put_off(key),
                 Err(error) => return Err(chain(&error)),
             }
         }
@@ -127,11 +138,13 @@ impl Reader {
     }
 }
 
-/// The file does not tell the family of a virtual server for a mark: it is its real servers'.
-fn loads(file: &[ProcService]) -> Vec<Load> {
-    let services = file.iter().flat_map(|service| {
-        service.destinations.iter().map(|line| Load {
-            server: match service.key {
+/// The file does not tell the family of a virtual server for a mark: it is its real servers'. A line
+/// that it tells twice counts once.
+fn loads(file: &[ProcService]) -> BTreeMap<(ServiceKey, DestinationKey), Load> {
+    let mut loads = BTreeMap::new();
+    for service in file {
+        for line in &service.destinations {
+            let server = match service.key {
                 ProcKey::Address {
                     protocol,
                     addr,
@@ -145,13 +158,15 @@ fn loads(file: &[ProcService]) -> Vec<Load> {
                     family: Family::of(line.key.addr),
                     mark,
                 },
-            },
-            backend: line.key,
-            active: u64::from(line.active),
-            inactive: u64::from(line.inactive),
-        })
-    });
-    services.collect()
+            };
+            let load = Load {
+                active: u64::from(line.active),
+                inactive: u64::from(line.inactive),
+            };
+            loads.insert((server, line.key), load);
+        }
+    }
+    loads
 }
 
 /// An error with its causes.

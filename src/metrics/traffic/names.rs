@@ -1,7 +1,7 @@
 //! Whose each virtual server is. The loop says what changes, at the cost of the change; who reads
 //! the kernel asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -77,6 +77,14 @@ impl Names {
         keys: impl Iterator<Item = &'a ServiceKey>,
     ) -> BTreeMap<ServiceKey, ServicePortName> {
         keys.filter_map(|key| Some((*key, self.owner(key)?.clone())))
+            .collect()
+    }
+
+    /// All Service ports that have a tuple, served or not.
+    pub(super) fn owners(&self) -> BTreeSet<ServicePortName> {
+        self.tuples
+            .values()
+            .map(|(owner, _)| owner.clone())
             .collect()
     }
 

@@ -35,16 +35,23 @@ fn take(account: &mut Account, servers: &[(&str, &str, u64)], loads: &[(&str, &s
     let owners = servers
         .iter()
         .map(|(key, name, _)| (server(key), owner(name)));
-    let loads: Vec<Load> = loads
+    let loads = loads
         .iter()
-        .map(|(key, real, active)| Load {
-            server: server(key),
-            backend: backend(real),
-            active: *active,
-            inactive: 1,
-        })
-        .collect();
-    account.take(&read.collect(), &loads, &owners.collect());
+        .map(|(key, real, active)| ((server(key), backend(real)), load(*active)));
+    let alive = servers.iter().map(|(_, name, _)| owner(name));
+    account.take(
+        &read.collect(),
+        &loads.collect(),
+        &owners.collect(),
+        &alive.collect(),
+    );
+}
+
+fn load(active: u64) -> Load {
+    Load {
+        active,
+        inactive: 1,
+    }
 }
 
 /// One that has read a kernel without virtual servers.
@@ -99,6 +106,52 @@ fn a_services_sum_never_falls() {
     // A Service that is gone is told no longer.
     take(&mut account, &[], &[]);
     assert_eq!(connections(&account), []);
+}
+
+#[test]
+fn a_service_that_has_no_endpoint_for_a_while_keeps_its_sum() {
+    let mut account = account(false, 700);
+    take(&mut account, &[("192.0.2.1:80", "a", 10)], &[]);
+    let (none, alive) = (BTreeMap::new(), BTreeSet::from([owner("a")]));
+    account.take(&BTreeMap::new(), &none, &BTreeMap::new(), &alive);
+    assert_eq!(connections(&account), of(&[("a", 10)]));
+    take(&mut account, &[("192.0.2.1:80", "a", 3)], &[]);
+    assert_eq!(connections(&account), of(&[("a", 13)]));
+}
+
+#[test]
+fn an_endpoint_is_gone_when_it_was_missing_twice() {
+    let mut account = account(true, 700);
+    let servers = [("192.0.2.1:80", "a", 4)];
+    take(
+        &mut account,
+        &servers,
+        &[("192.0.2.1:80", "10.0.0.1:8080", 0)],
+    );
+    let key = server("192.0.2.1:80");
+    account.take_backends(key, [(backend("10.0.0.1:8080"), stats(4))].into_iter());
+    take(&mut account, &servers, &[]);
+    assert_eq!(
+        connections(&account),
+        of(&[("a", 4), ("a 10.0.0.1:8080", 4)])
+    );
+    take(&mut account, &servers, &[]);
+    assert_eq!(connections(&account), of(&[("a", 4)]));
+}
+
+#[test]
+fn one_that_cannot_be_read_is_put_behind_the_others() {
+    let mut account = account(true, 700);
+    let servers = [("192.0.2.1:80", "a", 4), ("192.0.2.2:80", "b", 4)];
+    let loads = [
+        ("192.0.2.1:80", "10.0.0.1:80", 0),
+        ("192.0.2.2:80", "10.0.0.1:80", 0),
+    ];
+    take(&mut account, &servers, &loads);
+    let [first, second] = ["192.0.2.1:80", "192.0.2.2:80"].map(server);
+    assert_eq!(account.wanted(2), [first, second]);
+    account.put_off(first);
+    assert_eq!(account.wanted(2), [second, first]);
 }
 
 #[test]
@@ -203,13 +256,8 @@ fn what_was_counted_before_the_first_reading_is_left_out() {
     ];
     // The loop has not said whose they are yet.
     let before = BTreeMap::from([(server("192.0.2.1:80"), stats(1000))]);
-    let file = [Load {
-        server: server("192.0.2.1:80"),
-        backend: backend("10.0.0.1:8080"),
-        active: 0,
-        inactive: 0,
-    }];
-    account.take(&before, &file, &BTreeMap::new());
+    let file = BTreeMap::from([((server("192.0.2.1:80"), backend("10.0.0.1:8080")), load(0))]);
+    account.take(&before, &file, &BTreeMap::new(), &BTreeSet::new());
     assert_eq!(connections(&account), []);
     let servers = |n: [u64; 2]| [("192.0.2.1:80", "a", n[0]), ("192.0.2.2:80", "a", n[1])];
     take(&mut account, &servers([1003, 4]), &loads);
