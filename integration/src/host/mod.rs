@@ -27,7 +27,7 @@ use crate::conformance::report::{Column, render};
 use crate::dataplane::Dataplane;
 use crate::protocol::Verdict;
 use crate::scenarios::{ALL, Scenario};
-use follow::{DiedBooting, Listener, follow};
+use follow::{EmulatorFailed, Listener, follow};
 use guest::{Boot, Guest, NODE_MODULES};
 use network::LabNetwork;
 use signals::Signals;
@@ -120,7 +120,8 @@ fn boot_and_follow(
 ) -> Result<Verdict> {
     for _ in 1..BOOTS {
         match follow(boot()?, listener, signals, limit) {
-            Err(error) if error.is::<DiedBooting>() => {
+            Err(error) if error.is::<EmulatorFailed>() => {
+                listener.give_back()?;
                 listener.console.say(&format!("{error}; booting once more"));
             }
             result => return result,

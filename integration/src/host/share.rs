@@ -29,8 +29,11 @@ pub fn run(platform: Platform, guests: Option<usize>, names: &[String]) -> Resul
     for story in &left_out {
         println!("left out: {}, for this kernel has no SCTP", story.name);
     }
+    let guests = guests.unwrap_or_else(|| platform.kernel.guests());
+    let guests = guests.clamp(1, stories.len().max(1));
     let shared = Shared {
         platform,
+        guests,
         has_sctp,
         queue: work.path.join("taken"),
         names: stories.iter().map(|story| story.name).collect(),
@@ -38,8 +41,6 @@ pub fn run(platform: Platform, guests: Option<usize>, names: &[String]) -> Resul
         limit: limit(&stories),
     };
     fs::create_dir_all(&shared.queue)?;
-    let guests = guests.unwrap_or_else(|| platform.kernel.guests());
-    let guests = guests.clamp(1, stories.len().max(1));
     let ends: Vec<End> = std::thread::scope(|scope| {
         let shared = &shared;
         let work = &work.path;
@@ -100,6 +101,7 @@ struct Shared<'a> {
     /// Where a guest makes a directory for the story that it takes.
     queue: PathBuf,
     names: Vec<&'static str>,
+    guests: usize,
     signals: &'a Signals,
     limit: Duration,
 }
@@ -160,6 +162,7 @@ impl Shared<'_> {
             console,
             control_plane: Some(&mut control_plane),
             proofs: Vec::new(),
+            queue: (self.guests == 1).then_some(&*self.queue),
         };
         let verdict = boot_and_follow(boot, &mut listener, self.signals, self.limit);
         proofs.append(&mut listener.proofs);
