@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::clear;
 use super::run::{Output, run};
+use crate::guest::sh_in;
 use crate::scenarios::Lab;
 
 /// `list`, `save` and `restore`, each against its peer.
@@ -34,6 +35,8 @@ pub fn scale(lab: &mut Lab) -> Result<()> {
         })
     );
     tell("restore", "ipvsadm -R", ours, theirs);
+    // A node has one table. The kernel finds its place in the file by counting all namespaces' entries.
+    sh_in("n2", "ipvsadm -C")?;
     for (name, words, peer) in [
         ("list", &["list"][..], &["-Ln"][..]),
         (
