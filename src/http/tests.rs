@@ -208,3 +208,45 @@ fn answers_are_counted_by_their_status() {
         assert!(text.lines().any(|told| told == line), "{line}\n{text}");
     }
 }
+
+/// Prometheus 3 refuses a scrape whose type it does not know.
+#[tokio::test]
+async fn metrics_have_the_type_that_was_asked_for() {
+    let pages = Pages {
+        board: Arc::new(board()),
+        traffic: None,
+        dataplane: "ipvs",
+        effective: Arc::default(),
+        started: std::time::Instant::now(),
+        patience: PATIENCE,
+        source_patience: Duration::ZERO,
+    };
+    let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let plain = "text/plain; version=0.0.4; charset=utf-8";
+    // What Prometheus 2.53 sends, curl, and nobody.
+    for (accept, wanted) in [
+        (
+            Some(
+                "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            ),
+            open,
+        ),
+        (Some("*/*"), plain),
+        (None, plain),
+    ] {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = accept {
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+        }
+        let response = metrics(State(pages.clone()), headers).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            wanted,
+            "{accept:?}"
+        );
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+        let ends = body.unwrap().ends_with(b"# EOF\n");
+        assert_eq!(ends, wanted == open, "{accept:?}");
+    }
+}
