@@ -211,6 +211,7 @@ fn answers_are_counted_by_their_status() {
 
 /// Prometheus 3 refuses a scrape whose type it does not know.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the pages have a clock")]
 async fn metrics_have_the_type_that_was_asked_for() {
     let pages = Pages {
         board: Arc::new(board()),
