@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::guest::checks::{self, Check};
 use crate::guest::cluster::ApiServer;
-use crate::protocol::Verdict;
 use helm::Helm;
 use server::Server;
 
@@ -96,9 +96,7 @@ impl Bench {
     }
 }
 
-type Check = (&'static str, fn(&Bench) -> Result<()>);
-
-const CHECKS: [Check; 25] = [
+const CHECKS: [Check<Bench>; 25] = [
     ("lint", render::lint),
     ("goldens", render::goldens),
     ("schema-has-the-fields", configuration::fields),
@@ -148,19 +146,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let names = &arguments.names;
         names.is_empty() || names.iter().any(|part| name.contains(part.as_str()))
     };
-    let (mut passed, mut failed) = (0, 0);
-    for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
-        match check(&bench) {
-            Ok(()) => {
-                passed += 1;
-                println!("ok   {name}");
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAIL {name}: {error:#}");
-            }
-        }
-    }
-    Verdict { passed, failed }.announce();
+    checks::run(&bench, CHECKS.iter().filter(|(name, _)| wanted(name)));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a scenario is made of, inside the guest.
 
 pub mod agent;
+pub mod checks;
 pub mod cluster;
 pub mod http;
 pub mod kernel;

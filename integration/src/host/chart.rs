@@ -1,16 +1,14 @@
 //! The chart's checks: an API server that asks for permissions here, and at the other end of the cable
 //! everything else.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::control_plane::{ControlPlane, Demands};
-use super::follow::{Listener, follow};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
-use super::{PATH, Work, cache, exists, native, sibling, this_program};
+use super::{Work, cache, exists, native_checks, sibling, this_program, tree};
 
 /// Runs them, or writes what is rendered as the goldens.
 pub fn chart(update: bool, names: &[String]) -> Result<()> {
@@ -28,31 +26,19 @@ pub fn chart(update: bool, names: &[String]) -> Result<()> {
     let work = Work::new()?;
     let network = LabNetwork::cable(1)?;
     let mut control_plane = ControlPlane::with(&network, &work.path, Demands::Permission)?;
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let command = format!(
         "{} guest-chart --agent {} --cache {} --tree {} --work {} --api https://{}:6443 --authority {} {} {}",
         this_program()?.display(),
         sibling("ipvs-agent")?.display(),
         cache.display(),
-        std::fs::canonicalize(tree)?.display(),
+        tree()?.display(),
         work.path.display(),
         network::HOST_ADDRESS,
         control_plane.authority().display(),
         if update { "--update" } else { "" },
         names.join(" ")
     );
-    let guest = native::start(
-        &network,
-        "nft",
-        &format!("env PATH=/run/bin:{PATH} {command}"),
-    )?;
-    let mut listener = Listener {
-        control_plane: Some(&mut control_plane),
-        ..Listener::default()
-    };
-    let passed = follow(guest, &mut listener, &signals, LIMIT)?.demand()?;
-    println!("{passed} passed, 0 failed");
-    Ok(())
+    native_checks(&network, &mut control_plane, &signals, &command, LIMIT)
 }
 
 const LIMIT: Duration = Duration::from_secs(1200);

@@ -9,10 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::control_plane::{ControlPlane, Demands};
-use super::follow::{Listener, follow};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
-use super::{PATH, Work, cache, exists, native, this_program};
+use super::{Work, cache, exists, native_checks, this_program, tree};
 use crate::cluster::{POD_NETWORK, PROGRAMS};
 
 /// Installs the chart with an image, an archive that containerd imports, and sees the cluster through its checks.
@@ -35,32 +34,20 @@ pub fn cluster(image: &Path) -> Result<()> {
     let network = LabNetwork::cable(1)?;
     network.route(POD_NETWORK)?;
     let mut control_plane = ControlPlane::with(&network, &work.path, Demands::Accounts)?;
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let command = format!(
         "{} guest-cluster --image {} --cache {} --tree {} --work {} --groups {} --api https://{}:6443 \
          --authority {} --account-key {}",
         this_program()?.display(),
         fs::canonicalize(image)?.display(),
         cache.display(),
-        fs::canonicalize(tree)?.display(),
+        tree()?.display(),
         work.path.display(),
         groups.name,
         network::HOST_ADDRESS,
         control_plane.authority().display(),
         control_plane.account_key().display(),
     );
-    let guest = native::start(
-        &network,
-        "nft",
-        &format!("env PATH=/run/bin:{PATH} {command}"),
-    )?;
-    let mut listener = Listener {
-        control_plane: Some(&mut control_plane),
-        ..Listener::default()
-    };
-    let passed = follow(guest, &mut listener, &signals, LIMIT)?.demand()?;
-    println!("{passed} passed, 0 failed");
-    Ok(())
+    native_checks(&network, &mut control_plane, &signals, &command, LIMIT)
 }
 
 /// Groups of processes (cgroups of version 1) whose names begin alike, below this process' own in every hierarchy.

@@ -7,10 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::control_plane::{ControlPlane, Demands};
-use super::follow::{Listener, follow};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
-use super::{PATH, Work, cache, exists, native, this_program};
+use super::{Work, cache, exists, native_checks, this_program, tree};
 
 /// Runs them over a layout.
 pub fn image(layout: &Path) -> Result<()> {
@@ -23,29 +22,17 @@ pub fn image(layout: &Path) -> Result<()> {
     let work = Work::new()?;
     let network = LabNetwork::cable(1)?;
     let mut control_plane = ControlPlane::with(&network, &work.path, Demands::Permission)?;
-    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let command = format!(
         "{} guest-image --layout {} --helm {} --tree {} --work {} --api https://{}:6443 --authority {}",
         this_program()?.display(),
         std::fs::canonicalize(layout)?.display(),
         helm.display(),
-        std::fs::canonicalize(tree)?.display(),
+        tree()?.display(),
         work.path.display(),
         network::HOST_ADDRESS,
         control_plane.authority().display(),
     );
-    let guest = native::start(
-        &network,
-        "nft",
-        &format!("env PATH=/run/bin:{PATH} {command}"),
-    )?;
-    let mut listener = Listener {
-        control_plane: Some(&mut control_plane),
-        ..Listener::default()
-    };
-    let passed = follow(guest, &mut listener, &signals, LIMIT)?.demand()?;
-    println!("{passed} passed, 0 failed");
-    Ok(())
+    native_checks(&network, &mut control_plane, &signals, &command, LIMIT)
 }
 
 const LIMIT: Duration = Duration::from_secs(600);

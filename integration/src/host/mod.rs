@@ -27,6 +27,7 @@ use crate::conformance::report::{Column, render};
 use crate::dataplane::Dataplane;
 use crate::protocol::Verdict;
 use crate::scenarios::{ALL, Scenario};
+use control_plane::ControlPlane;
 use follow::{EmulatorFailed, Listener, follow};
 use guest::{Boot, Guest, NODE_MODULES};
 use network::LabNetwork;
@@ -128,6 +129,32 @@ fn boot_and_follow(
         }
     }
     follow(boot()?, listener, signals, limit)
+}
+
+/// Runs a command of checks on the machine's own kernel, at the other end of the network's cable, and tells how
+/// many passed.
+fn native_checks(
+    network: &LabNetwork,
+    control_plane: &mut ControlPlane,
+    signals: &Signals,
+    command: &str,
+    limit: Duration,
+) -> Result<()> {
+    let command = format!("env PATH=/run/bin:{PATH} {command}");
+    let guest = native::start(network, "nft", &command)?;
+    let mut listener = Listener {
+        control_plane: Some(control_plane),
+        ..Listener::default()
+    };
+    let passed = follow(guest, &mut listener, signals, limit)?.demand()?;
+    println!("{passed} passed, 0 failed");
+    Ok(())
+}
+
+/// The project.
+fn tree() -> Result<PathBuf> {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    Ok(std::fs::canonicalize(tree)?)
 }
 
 /// A directory for one run, outside the tree and removed with it.

@@ -14,13 +14,13 @@ use super::sandbox::Sandbox;
 use super::verify::Image;
 use crate::chart::helm::{Helm, NAMESPACE, RELEASE, one, text};
 use crate::chart::server::Server;
+use crate::guest::checks::{self, Check};
 use crate::guest::cluster::{ApiServer, Cluster, State};
 use crate::guest::http::{HEALTH_PORT, get};
 use crate::guest::probe::{Answer, Transport, probe_within};
 use crate::guest::sh_in;
 use crate::guest::topology::{P11, P21, Topology};
 use crate::guest::wait::eventually;
-use crate::protocol::Verdict;
 use crate::scenarios::expect::{answered_by, at};
 
 /// What the host tells.
@@ -56,9 +56,7 @@ struct Stage {
     vips: Vec<String>,
 }
 
-type Check = (&'static str, fn(&Stage) -> Result<()>);
-
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check<Stage>; 5] = [
     ("contents", contents),
     ("programs", programs),
     ("serves", serves),
@@ -70,20 +68,7 @@ const CHECKS: [Check; 5] = [
 pub fn run(arguments: &Arguments) -> Result<()> {
     let _topology = Topology::new()?;
     let stage = Stage::new(arguments)?;
-    let (mut passed, mut failed) = (0, 0);
-    for (name, check) in CHECKS {
-        match check(&stage) {
-            Ok(()) => {
-                passed += 1;
-                println!("ok   {name}");
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAIL {name}: {error:#}");
-            }
-        }
-    }
-    Verdict { passed, failed }.announce();
+    checks::run(&stage, &CHECKS);
     Ok(())
 }
 
