@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod generated;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -165,21 +167,6 @@ fn the_configurations_tables_are_the_programs() {
     for (field, told) in config::fields_of_kube_proxy() {
         theirs += &format!("| `{field}` | {told} |\n");
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let mut wanted = text.clone();
-    for (name, table) in [("fields", fields), ("kube-proxy", theirs)] {
-        let begin = wanted.find(&format!("<!-- {name}:")).unwrap();
-        let begin = begin + wanted[begin..].find('\n').unwrap() + 1;
-        let end = begin + wanted[begin..].find("<!-- end -->").unwrap();
-        wanted.replace_range(begin..end, &table);
-    }
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, wanted).unwrap();
-    } else {
-        assert!(
-            text == wanted,
-            "docs/configuration.md has other tables: UPDATE_DOCS=1 cargo test --test command_line"
-        );
-    }
+    let tables = [("fields", fields), ("kube-proxy", theirs)];
+    generated::hold("docs/configuration.md", &tables, "command_line");
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod generated;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,10 +36,7 @@ fn part(name: &str) -> &'static str {
 /// The tables of `docs/metrics.md` are the registry's. `UPDATE_DOCS=1` writes them.
 #[test]
 fn the_reference_is_the_registrys() {
-    let path = root().join("docs/metrics.md");
-    let text = fs::read_to_string(&path).unwrap();
-    let mut wanted = text.clone();
-    for name in ["own", "traffic", "kube-proxy", "process"] {
+    let tables = ["own", "traffic", "kube-proxy", "process"].map(|name| {
         let mut table =
             "| metric | type | labels | unit | meaning |\n|---|---|---|---|---|\n".to_owned();
         for entry in entries().iter().filter(|entry| part(&entry.name) == name) {
@@ -51,19 +50,9 @@ fn the_reference_is_the_registrys() {
                 entry.help.replace('|', "\\|"),
             );
         }
-        let begin = wanted.find(&format!("<!-- {name}:")).unwrap();
-        let begin = begin + wanted[begin..].find('\n').unwrap() + 1;
-        let end = begin + wanted[begin..].find("<!-- end -->").unwrap();
-        wanted.replace_range(begin..end, &table);
-    }
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, wanted).unwrap();
-    } else {
-        assert!(
-            text == wanted,
-            "docs/metrics.md has other tables: UPDATE_DOCS=1 cargo test --test metrics"
-        );
-    }
+        (name, table)
+    });
+    generated::hold("docs/metrics.md", &tables, "metrics");
 }
 
 /// Names as PromQL may have them.

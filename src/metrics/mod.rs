@@ -14,5 +14,12 @@ mod process;
 pub mod text;
 pub mod traffic;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use catalogue::{Catalogue, Entry};
 pub use families::Families;
+
+/// A panic elsewhere must not end what is told, nor silence health.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

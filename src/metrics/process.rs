@@ -89,7 +89,7 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
 }
 
 /// As the registry writes those of the other metrics.
-pub(super) fn sentence(help: &str) -> String {
+pub(in crate::metrics) fn sentence(help: &str) -> String {
     format!("{help}.")
 }
 

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use super::programming::Triggered;
 use crate::cluster::{Event, SourceBoard};
 use crate::dataplane::{Counters, Drains, Holdings, Netlink, Tally};
-use crate::metrics::Families;
 use crate::metrics::labels::{
     ByCode, ByDataplane, ByIpFamily, ByOutcome, ByPhase, ByPolicy, ByReason, BySource, ByStep,
     BySubsystem, ByTrigger, ByVersion,
 };
 use crate::metrics::traffic::Told;
+use crate::metrics::{Families, lock};
 use crate::model::{Family, Leaving, Moment, ObjectName, Reason, VipKind, VipPort};
 use crate::resolve::no_local::{Absence, NoLocal};
 
@@ -499,11 +499,6 @@ impl Board {
 fn by(family: Family) -> ByIpFamily {
     let ip_family = family.to_string();
     ByIpFamily { ip_family }
-}
-
-/// A panic elsewhere must not silence health.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long a change took, of those that happened while the agent ran: earlier ones waited for its

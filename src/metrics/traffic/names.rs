@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipvs_sys::ServiceKey;
 
-use super::lock;
+use crate::metrics::lock;
 use crate::model::{Family, Protocol, ServicePortName, VipPort};
 
 /// Whose a tuple is.

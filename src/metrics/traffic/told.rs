@@ -14,8 +14,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::account::{Counts, Sum};
-use super::lock;
 use crate::metrics::catalogue::{DescribedCollector, Entry, entry};
+use crate::metrics::lock;
+use crate::metrics::process::sentence;
 use crate::model::ServicePortName;
 
 /// The last reading; cheap to clone.
@@ -76,10 +77,9 @@ impl Collector for Told {
         let Some((seconds, failures)) = snapshot.read else {
             return Ok(());
         };
-        let help = |text: &str| format!("{text}.");
         let name = "ipvs_agent_traffic_left_out";
         let mut left_out =
-            encoder.encode_descriptor(name, &help(LEFT_OUT), None, MetricType::Gauge)?;
+            encoder.encode_descriptor(name, &sentence(LEFT_OUT), None, MetricType::Gauge)?;
         let kinds = [("services", true), ("backends", snapshot.backends)];
         for ((of, asked), count) in kinds.into_iter().zip(snapshot.left_out) {
             if asked {
@@ -89,10 +89,12 @@ impl Collector for Told {
         }
         let name = "ipvs_agent_traffic_read_duration";
         let unit = Unit::Seconds;
-        let took = encoder.encode_descriptor(name, &help(TOOK), Some(&unit), MetricType::Gauge)?;
+        let took =
+            encoder.encode_descriptor(name, &sentence(TOOK), Some(&unit), MetricType::Gauge)?;
         ConstGauge::new(seconds).encode(took)?;
         let name = "ipvs_agent_traffic_read_failures";
-        let failed = encoder.encode_descriptor(name, &help(FAILURES), None, MetricType::Counter)?;
+        let failed =
+            encoder.encode_descriptor(name, &sentence(FAILURES), None, MetricType::Counter)?;
         ConstCounter::new(failures).encode(failed)?;
         for of in [Of::Service, Of::Backend] {
             let lines = snapshot.lines.iter();
@@ -111,7 +113,7 @@ impl Collector for Told {
                 };
                 let unit = (what == "bytes").then_some(Unit::Bytes);
                 let mut metric =
-                    encoder.encode_descriptor(&name, &help(text), unit.as_ref(), kind)?;
+                    encoder.encode_descriptor(&name, &sentence(text), unit.as_ref(), kind)?;
                 for line in &lines {
                     encode_line(&mut metric, line, kind, values)?;
                 }
