@@ -9,14 +9,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ipvs_agent::metrics::traffic::Told;
-use ipvs_agent::metrics::{Entry, Families};
+use ipvs_agent::metrics::{ApiRequests, Entry, Families};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
 fn entries() -> Vec<Entry> {
-    let families = Families::new(0.0, Told::default());
+    let families = Families::new(0.0, &ApiRequests::default(), Told::default());
     families.catalogue.entries().to_vec()
 }
 
@@ -27,7 +27,7 @@ fn part(name: &str) -> &'static str {
         .any(|of| name.starts_with(&format!("ipvs_agent_{of}_")));
     match name.split('_').next() {
         _ if is_traffic => "traffic",
-        Some("kubeproxy") => "kube-proxy",
+        Some("kubeproxy" | "rest") => "kube-proxy",
         Some("process") => "process",
         _ => "own",
     }
@@ -47,7 +47,7 @@ fn the_reference_is_the_registrys() {
                 entry.kind,
                 labels.join(", "),
                 entry.unit().unwrap_or_default(),
-                entry.help.replace('|', "\\|"),
+                entry.help.replace('|', "\\|").replace('<', "&lt;"),
             );
         }
         (name, table)
@@ -74,7 +74,7 @@ fn series() -> BTreeSet<String> {
 fn asked_for(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = words.filter(|word| {
-        ["ipvs_agent_", "kubeproxy_", "process_"]
+        ["ipvs_agent_", "kubeproxy_", "rest_client_", "process_"]
             .iter()
             .any(|prefix| word.starts_with(prefix))
     });

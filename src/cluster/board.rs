@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{info, warn};
 
 use super::event::Kind;
+use super::requests::RequestMeter;
 use crate::model::Moment;
 
 /// State of every source; cheap to clone.
 #[derive(Clone)]
 pub struct SourceBoard {
+    /// Counts the requests to the API server.
+    pub meter: RequestMeter,
     states: Arc<Mutex<BTreeMap<Kind, SourceState>>>,
     clock: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
@@ -48,9 +51,11 @@ impl SourceState {
 
 impl SourceBoard {
     pub fn new(clock: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
+        let clock: Arc<dyn Fn() -> Moment + Send + Sync> = Arc::new(clock);
         Self {
+            meter: RequestMeter::new(clock.clone()),
             states: Arc::default(),
-            clock: Arc::new(clock),
+            clock,
         }
     }
 

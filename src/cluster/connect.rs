@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+
+use super::requests::RequestMeter;
 
 /// What the command line says about the API server.
 #[derive(Debug, Clone, Default)]
@@ -55,11 +58,11 @@ pub enum ConnectError {
 }
 
 impl ApiAccess {
-    /// A client of the first server that answers.
-    pub async fn connect(&self) -> Result<Client, ConnectError> {
+    /// A client of the first server that answers. Its requests are counted.
+    pub async fn connect(&self, meter: &RequestMeter) -> Result<Client, ConnectError> {
         let base = self.config().await?;
         if self.servers.is_empty() {
-            return Client::try_from(base).map_err(|e| ConnectError::Client(Box::new(e)));
+            return client(base, meter);
         }
         let mut last = None;
         for url in &self.servers {
@@ -67,7 +70,7 @@ impl ApiAccess {
             config.cluster_url = url
                 .parse()
                 .map_err(|_| ConnectError::Url { url: url.clone() })?;
-            let client = Client::try_from(config).map_err(|e| ConnectError::Client(Box::new(e)))?;
+            let client = client(config, meter)?;
             match client.apiserver_version().await {
                 Ok(_) => return Ok(client),
                 Err(source) => {
@@ -155,6 +158,11 @@ impl ApiAccess {
         config.reset_reader_on_write = true;
         Ok(config)
     }
+}
+
+fn client(config: Config, meter: &RequestMeter) -> Result<Client, ConnectError> {
+    let builder = ClientBuilder::try_from(config).map_err(|e| ConnectError::Client(Box::new(e)))?;
+    Ok(builder.with_layer(meter).build())
 }
 
 /// The host of a URL, if it is an address.

@@ -47,7 +47,7 @@ pub async fn run(
     let mut tracks = Tracks::default();
     let out = Output { events, board };
     while !out.events.is_closed() {
-        match access.connect().await {
+        match access.connect(&out.board.meter).await {
             Ok(client) => {
                 watch_all(&client, &node_name, &mut tracks, &out).await;
                 // The next server comes first next time.

@@ -257,6 +257,7 @@ where
             let counted = board.clone();
             let reporter = events::Reporter {
                 access: access.clone(),
+                meter: sources.meter.clone(),
                 node: node_name.clone(),
                 seed: timing.seed,
                 clock: clock(started),

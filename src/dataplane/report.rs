@@ -32,6 +32,8 @@ pub struct Drains {
     pub idle: u64,
     /// The deadline came, or the node was lost.
     pub cut: u64,
+    /// Nobody asks for the virtual server any more.
+    pub deleted: u64,
     /// The endpoint serves again.
     pub returned: u64,
 }

@@ -22,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::cluster::ApiAccess;
+use crate::cluster::requests::RequestMeter;
 use crate::model::{Moment, Notice};
 use outbox::{Outbox, Popped, Report, Taken};
 
 /// The task's surroundings.
 pub struct Reporter {
     pub access: ApiAccess,
+    pub meter: RequestMeter,
     /// The node's name: the reporting instance.
     pub node: String,
     /// Spreads the Events of many nodes over time.
@@ -147,7 +149,7 @@ impl Sender {
             Some(client) => client.clone(),
             None => self
                 .client
-                .insert(self.reporter.access.connect().await?)
+                .insert(self.reporter.access.connect(&self.reporter.meter).await?)
                 .clone(),
         };
         let events: Api<Event> = Api::namespaced(client, object::namespace(report));

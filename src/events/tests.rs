@@ -67,6 +67,7 @@ async fn sender(answers: &[u16]) -> (Sender, Shared) {
     };
     let reporter = Reporter {
         access,
+        meter: RequestMeter::new(Arc::new(Moment::default)),
         node: "n1".to_owned(),
         seed: 0,
         clock: Box::new(Moment::default),

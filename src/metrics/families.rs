@@ -16,6 +16,7 @@ use super::labels::{
     BySubsystem, ByTrigger, ByVersion,
 };
 use super::process::Process;
+use super::requests::ApiRequests;
 use super::traffic::Told;
 
 /// Seconds, or a time.
@@ -32,13 +33,14 @@ macro_rules! families {
 
         impl Families {
             /// Each registered, and none with a value yet. `started`: of the process, in seconds
-            /// since 1970; `traffic` what is told of the kernel's counters.
-            pub fn new(started: f64, traffic: Told) -> Self {
+            /// since 1970; `requests` to the API server; `traffic` what is told of the kernel's counters.
+            pub fn new(started: f64, requests: &ApiRequests, traffic: Told) -> Self {
                 let mut catalogue = Catalogue::default();
                 $(
                     let $field: $kind = families!(@made $kind $(, $made)?);
                     let $field = catalogue.put($name, $help, $field);
                 )+
+                requests.register(&mut catalogue);
                 catalogue.put_collector(traffic);
                 catalogue.put_collector(Process { started });
                 Self { catalogue, $($field),+ }
@@ -97,7 +99,7 @@ families! {
     drains_begun: Counter = "ipvs_agent_drains_begun",
         "Real servers that have begun to drain";
     drains_ended: Family<ByReason, Counter> = "ipvs_agent_drains_ended",
-        "Drains that ended: idle, without a connection left; cut, at the deadline or as the node was lost; returned, as the endpoint serves again";
+        "Drains that ended: idle, without a connection left; cut, at the deadline or as the node was lost; deleted, with the Service or its port; returned, as the endpoint serves again";
 
     refused: Family<ByReason, Gauge> = "ipvs_agent_refused_objects",
         "Services of which a part is not served as asked, by the reason that their Events have";

@@ -34,5 +34,9 @@ labels! {
     ByCode { code: u16 }
     ByIpFamily { ip_family: String }
     ByPolicy { traffic_policy: &'static str, ip_family: String }
+    /// As Kubernetes' own clients have it.
+    ByRequest { code: String, method: String, host: String }
+    /// The same; `verb` is HTTP's method.
+    ByVerb { verb: String, host: String }
     ByDataplane { dataplane: &'static str, reason: &'static str }
 }

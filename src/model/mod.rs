@@ -4,6 +4,7 @@
 //! and serde's derives where a value is told to other commands.
 
 pub mod addr;
+pub mod causes;
 pub mod drift;
 pub mod health_check;
 pub mod moment;
@@ -14,6 +15,7 @@ pub mod service;
 pub mod virtual_server;
 
 pub use addr::{Family, HostPort, ParseAddrError, Protocol, VipPort};
+pub use causes::causes;
 pub use drift::Drift;
 pub use health_check::{HealthCheck, HealthCheckChange};
 pub use moment::Moment;
@@ -25,5 +27,5 @@ pub use service::{
     ServiceSpec, ServiceType, SliceName, TrafficDistribution, TrafficPolicy, endpoints_of,
 };
 pub use virtual_server::{
-    Persistence, Scheduler, Thresholds, Tuning, Unserved, VipKind, VirtualServer,
+    Named, Persistence, Scheduler, Thresholds, Tuning, Unserved, VipKind, VirtualServer,
 };

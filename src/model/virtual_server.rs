@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::addr::VipPort;
 use super::real_server::RealServers;
 use super::service::{ServicePortName, TrafficPolicy};
 
@@ -107,6 +108,16 @@ pub enum Unserved {
     Refuse,
     /// There are endpoints, but the traffic policy permits none: silence.
     Drop,
+}
+
+/// Whose a tuple is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub vip: VipPort,
+    /// `None`: nobody's any more.
+    pub owner: Option<ServicePortName>,
+    /// The mark by which clients on this node are led.
+    pub mark: Option<u32>,
 }
 
 /// The desired state of one virtual server. One without real servers turns its clients away.

@@ -132,11 +132,15 @@ impl Board {
     /// The same with what the kernel counts for Services.
     pub fn with_traffic(sources: SourceBoard, traffic: Told) -> Self {
         let started = wall();
-        let metrics = Families::new(seconds_since_1970(started), traffic);
+        let metrics = Families::new(
+            seconds_since_1970(started),
+            &sources.meter.requests,
+            traffic,
+        );
         let version = env!("CARGO_PKG_VERSION");
         metrics.build.get_or_create(&ByVersion { version }).set(1);
         // What has not happened yet is told as 0, so that its first time is seen as an increase.
-        for reason in ["idle", "cut", "returned"] {
+        for reason in ["idle", "cut", "deleted", "returned"] {
             let reason = reason.to_owned();
             metrics
                 .drains_ended
@@ -277,6 +281,7 @@ impl Board {
         for (reason, now, before) in [
             ("idle", now.idle, before.idle),
             ("cut", now.cut, before.cut),
+            ("deleted", now.deleted, before.deleted),
             ("returned", now.returned, before.returned),
         ] {
             let reason = reason.to_owned();

@@ -9,10 +9,9 @@ use super::place::{Moved, Place, PlaceConfig};
 use crate::cluster::{Event, Index};
 use crate::dataplane::{ClusterNetwork, Dataplane};
 use crate::explain::Facts;
-use crate::metrics::traffic::names::Named;
 use crate::model::{
-    HealthCheck, HealthCheckChange, Moment, NodeNetwork, ObjectName, Problem, Reason, Scheduler,
-    VipKind, VipPort, VirtualServer,
+    HealthCheck, HealthCheckChange, Moment, Named, NodeNetwork, ObjectName, Problem, Reason,
+    Scheduler, VipKind, VipPort, VirtualServer,
 };
 use crate::resolve::desired::LostClaim;
 use crate::resolve::{Change, DesiredState, Policy, Resolved, View, resolve};

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metrics::traffic::SharedNames;
-use crate::metrics::traffic::names::Named;
 use crate::model::{
-    HealthCheckChange, Notice, ObjectName, Problem, Reason, Topic, VipKind, VipPort,
+    HealthCheckChange, Named, Notice, ObjectName, Problem, Reason, Topic, VipKind, VipPort,
 };
 
 /// Ways out of the loop. Unbounded: what goes out is changes only, and a receiver that does slow

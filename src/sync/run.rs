@@ -19,7 +19,7 @@ use crate::ask::{Answer, Ask, Question};
 use crate::cluster::Event;
 use crate::dataplane::{Dataplane, Error, Report, Scope};
 use crate::model::{
-    Moment, Notice, ObjectName, Problem, Reason, Scheduler, Topic, VipKind, VipPort,
+    Moment, Notice, ObjectName, Problem, Reason, Scheduler, Topic, VipKind, VipPort, causes,
 };
 
 /// Rhythm of the loop.
@@ -191,7 +191,7 @@ impl<D: Dataplane> Loop<D> {
                 Ask::Explain(asked) => Answer::Explained(self.engine.explain(&asked)),
                 Ask::Diff => match self.dataplane.observe(self.engine.observed()) {
                     Ok(observed) => Answer::Diff(self.engine.diff(&observed, self.now())),
-                    Err(error) => Answer::NotNow(format!("it could not {}", chain(&error))),
+                    Err(error) => Answer::NotNow(format!("it could not {}", causes(&error))),
                 },
             }
         };
@@ -324,7 +324,7 @@ impl<D: Dataplane> Loop<D> {
             Err(error) => {
                 pace.audit_soon();
                 warn!(
-                    error = chain(&error),
+                    error = causes(&error),
                     "cannot remove what the other dataplane left; the next audit tries again"
                 );
             }
@@ -401,7 +401,7 @@ impl<D: Dataplane> Loop<D> {
                 // That is not to have none: the last ones stay, and an audit tries again.
                 Err(error) => {
                     warn!(
-                        error = chain(&error),
+                        error = causes(&error),
                         "cannot read the node's addresses; retrying"
                     );
                     pace.audit_soon();
@@ -456,11 +456,11 @@ impl<D: Dataplane> Loop<D> {
                 self.tell_lost_scheduler(&scheduler);
             }
             for failure in failed.iter().take(FAILURES_TOLD) {
-                warn!(step = %failure.step, error = %chain(&failure.source), "step failed");
+                warn!(step = %failure.step, error = %causes(&failure.source), "step failed");
             }
             pass.error = failed
                 .first()
-                .map(|f| format!("{}: {}", f.step, chain(&f.source)));
+                .map(|f| format!("{}: {}", f.step, causes(&f.source)));
         }
         pass.elapsed = self.now().since(begun);
         self.board.counters(self.dataplane.counters());
@@ -588,7 +588,7 @@ impl<D: Dataplane> Loop<D> {
     }
 
     fn report_failure(&self, error: &Error, pace: &Pace) {
-        let text = chain(error);
+        let text = causes(error);
         if pace.failures() == 1 || self.board.error_changed(&text) {
             warn!(error = text, "cannot read the kernel's state; retrying");
         }
@@ -598,18 +598,6 @@ impl<D: Dataplane> Loop<D> {
     fn now(&self) -> Moment {
         (self.clock)()
     }
-}
-
-/// An error with its causes.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Enough to take a burst in one pass, few enough that a pass stays short.

@@ -198,7 +198,20 @@ pub fn kube_proxy_metrics(lab: &mut Lab) -> Result<()> {
         "it took no time: {sum:?}"
     );
     lab.cluster.endpoints("web", &[])?;
-    shows(&[(&internal, 0.0)])
+    shows(&[(&internal, 0.0)])?;
+    // Lists are answered and over; watches are answered, and go on.
+    let metrics = http::metrics("n1")?;
+    let total = |begin: &str| -> f64 {
+        let series = metrics.iter().filter(|(name, _)| name.starts_with(begin));
+        series.map(|(_, value)| value).sum()
+    };
+    let answered = total("rest_client_requests_total{code=\"200\",method=\"GET\",host=\"");
+    let timed = total("rest_client_request_duration_seconds_count{verb=\"GET\",host=\"");
+    ensure!(
+        timed >= 3.0 && answered >= timed + 3.0,
+        "{answered} requests were answered, {timed} were timed"
+    );
+    Ok(())
 }
 
 /// n1's metrics come to have these values.

@@ -162,9 +162,8 @@ impl Observed {
                 self.owe_flows(server);
                 if let Some(gone) = self.virtual_servers.remove(server) {
                     self.real_server_count -= gone.real_servers.len();
-                    for real in gone.real_servers.values() {
-                        self.drained.ended(real.draining);
-                    }
+                    let drains = gone.real_servers.values().filter_map(|real| real.draining);
+                    self.drained.deleted += drains.count() as u64;
                 }
                 self.draining.remove(server);
                 self.ramping.remove(server);
@@ -378,7 +377,8 @@ mod tests {
         let wanted = Drains {
             begun: 4,
             idle: 1,
-            cut: 2,
+            cut: 1,
+            deleted: 1,
             returned: 1,
         };
         assert_eq!(drained, wanted);

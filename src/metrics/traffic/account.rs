@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use ipvs_sys::{DestinationKey, ServiceKey, Stats};
 
 use super::Extent;
-use super::told::{Line, Snapshot};
+use super::told::{Line, Reading, Snapshot};
 use crate::model::ServicePortName;
 
 /// What the kernel counts of connections, packets and bytes.
@@ -209,7 +209,7 @@ impl Account {
     }
 
     /// What is told now.
-    pub(super) fn snapshot(&self, seconds: f64, errors: u64) -> Snapshot {
+    pub(super) fn snapshot(&self, reading: Reading) -> Snapshot {
         let lines = self.told.iter().filter_map(|place| {
             let sum = *self.sums.get(place)?;
             let (owner, backend) = place.clone();
@@ -223,7 +223,7 @@ impl Account {
             lines: lines.collect(),
             left_out: self.left_out,
             backends: self.extent.backends,
-            read: Some((seconds, errors)),
+            reading: Some(reading),
         }
     }
 

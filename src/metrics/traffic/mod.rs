@@ -21,9 +21,10 @@ use ipvs_sys::procfs::{self, ProcKey, ProcService};
 use ipvs_sys::{Client, DestinationKey, Family, ServiceKey, Stats};
 use tracing::warn;
 
-use crate::model::Moment;
+use crate::model::{Moment, causes};
 use account::{Account, Load};
 pub use names::{Names, SharedNames};
+use told::Reading;
 pub use told::Told;
 
 /// How much is told.
@@ -47,7 +48,10 @@ struct Reader {
     account: Account,
     last: Option<Moment>,
     failing: bool,
-    errors: u64,
+    /// Of readings that failed.
+    failures: u64,
+    /// Requests over sockets that are closed.
+    messages: u64,
 }
 
 impl Traffic {
@@ -61,7 +65,8 @@ impl Traffic {
                 account: Account::new(extent),
                 last: None,
                 failing: false,
-                errors: 0,
+                failures: 0,
+                messages: 0,
             }),
         }
     }
@@ -86,8 +91,9 @@ impl Traffic {
         match reader.read(&self.names) {
             Ok(()) => reader.failing = false,
             Err(error) => {
-                reader.errors += 1;
+                reader.failures += 1;
                 // A socket that failed may be of a module that was loaded anew.
+                reader.messages = reader.sent();
                 reader.client = None;
                 if !std::mem::replace(&mut reader.failing, true) {
                     warn!(
@@ -99,22 +105,31 @@ impl Traffic {
         }
         let ended = clock();
         reader.last = Some(ended);
-        let seconds = ended.since(begun).as_secs_f64();
-        self.told
-            .set(reader.account.snapshot(seconds, reader.errors));
+        let reading = Reading {
+            seconds: ended.since(begun).as_secs_f64(),
+            failures: reader.failures,
+            messages: reader.sent(),
+        };
+        self.told.set(reader.account.snapshot(reading));
     }
 }
 
 impl Reader {
+    /// Requests over all sockets so far.
+    fn sent(&self) -> u64 {
+        let open = self.client.as_ref();
+        self.messages + open.map_or(0, |client| client.counters().messages)
+    }
+
     fn read(&mut self, names: &SharedNames) -> Result<(), String> {
         let client = match &mut self.client {
             Some(client) => client,
-            none => none.insert(Client::open().map_err(|e| chain(&e))?),
+            none => none.insert(Client::open().map_err(|e| causes(&e))?),
         };
-        let services = client.services().map_err(|e| chain(&e))?;
+        let services = client.services().map_err(|e| causes(&e))?;
         let stats = services.into_iter().map(|e| (e.service.key, e.stats));
         let stats: BTreeMap<ServiceKey, Stats> = stats.collect();
-        let file = procfs::read_services().map_err(|e| chain(&e))?;
+        let file = procfs::read_services().map_err(|e| causes(&e))?;
         // Not kept while the account is made up: the loop waits for it.
         let (owners, alive) = {
             let names = names.lock();
@@ -131,7 +146,7 @@ impl Reader {
                 Err(error) if error.is_not_found() => {}
                 // It changed while it was read, each time; the others need not wait for it.
                 Err(error) if error.is_inconsistent() => self.account.put_off(key),
-                Err(error) => return Err(chain(&error)),
+                Err(error) => return Err(causes(&error)),
             }
         }
         Ok(())
@@ -167,18 +182,6 @@ fn loads(file: &[ProcService]) -> BTreeMap<(ServiceKey, DestinationKey), Load> {
         }
     }
     loads
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// The kernel counts anew every two seconds.

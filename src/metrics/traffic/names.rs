@@ -8,17 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ipvs_sys::ServiceKey;
 
 use crate::metrics::lock;
-use crate::model::{Family, Protocol, ServicePortName, VipPort};
-
-/// Whose a tuple is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    pub vip: VipPort,
-    /// `None`: nobody's any more.
-    pub owner: Option<ServicePortName>,
-    /// The mark by which clients on this node are led.
-    pub mark: Option<u32>,
-}
+use crate::model::{Family, Named, Protocol, ServicePortName, VipPort};
 
 /// Owners of virtual servers.
 #[derive(Debug, Default)]

@@ -31,8 +31,18 @@ pub(super) struct Snapshot {
     pub(super) left_out: [usize; 2],
     /// Endpoints are asked for.
     pub(super) backends: bool,
-    /// The seconds that the reading took, and the readings that failed so far.
-    pub(super) read: Option<(f64, u64)>,
+    pub(super) reading: Option<Reading>,
+}
+
+/// What reading the kernel's counters took.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Reading {
+    /// The last one.
+    pub(super) seconds: f64,
+    /// Readings that failed so far.
+    pub(super) failures: u64,
+    /// Requests over netlink so far.
+    pub(super) messages: u64,
 }
 
 /// A Service port or one of its endpoints.
@@ -56,6 +66,12 @@ impl DescribedCollector for Told {
             entry("ipvs_agent_traffic_left_out", Gauge, &["of"], LEFT_OUT),
             entry("ipvs_agent_traffic_read_duration_seconds", Gauge, &[], TOOK),
             entry("ipvs_agent_traffic_read_failures", Counter, &[], FAILURES),
+            entry(
+                "ipvs_agent_traffic_netlink_messages",
+                Counter,
+                &[],
+                MESSAGES,
+            ),
         ];
         for of in [Of::Service, Of::Backend] {
             for (what, kind, _, labels, help) in of.metrics() {
@@ -74,7 +90,7 @@ impl DescribedCollector for Told {
 impl Collector for Told {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = lock(&self.0);
-        let Some((seconds, failures)) = snapshot.read else {
+        let Some(reading) = snapshot.reading else {
             return Ok(());
         };
         let name = "ipvs_agent_traffic_left_out";
@@ -91,11 +107,23 @@ impl Collector for Told {
         let unit = Unit::Seconds;
         let took =
             encoder.encode_descriptor(name, &sentence(TOOK), Some(&unit), MetricType::Gauge)?;
-        ConstGauge::new(seconds).encode(took)?;
-        let name = "ipvs_agent_traffic_read_failures";
-        let failed =
-            encoder.encode_descriptor(name, &sentence(FAILURES), None, MetricType::Counter)?;
-        ConstCounter::new(failures).encode(failed)?;
+        ConstGauge::new(reading.seconds).encode(took)?;
+        for (name, help, count) in [
+            (
+                "ipvs_agent_traffic_read_failures",
+                FAILURES,
+                reading.failures,
+            ),
+            (
+                "ipvs_agent_traffic_netlink_messages",
+                MESSAGES,
+                reading.messages,
+            ),
+        ] {
+            let metric =
+                encoder.encode_descriptor(name, &sentence(help), None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(metric)?;
+        }
         for of in [Of::Service, Of::Backend] {
             let lines = snapshot.lines.iter();
             let lines: Vec<&Line> = lines
@@ -306,6 +334,7 @@ const fn with5(of: [&'static str; 5], last: &'static str) -> [&'static str; 6] {
 const LEFT_OUT: &str = "Service ports and endpoints (services, backends) that are not told, as there is no room for more series";
 const TOOK: &str = "Time that the last reading of the kernel's counters took";
 const FAILURES: &str = "Failed readings of the kernel's counters";
+const MESSAGES: &str = "Netlink requests that these readings sent";
 
 #[cfg(test)]
 mod tests {
@@ -344,7 +373,11 @@ mod tests {
             lines: vec![line(None), line(Some("[fd00::1]:8080"))],
             left_out: [0, 9],
             backends: true,
-            read: Some((0.25, 3)),
+            reading: Some(Reading {
+                seconds: 0.25,
+                failures: 3,
+                messages: 12,
+            }),
         });
         let text = catalogue.encode().unwrap();
         let entries = catalogue.entries().iter().cloned();

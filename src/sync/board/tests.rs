@@ -126,6 +126,8 @@ fn with_everything() -> Board {
     let written = wall() + Duration::from_secs(1000);
     board.programmed(&[(Family::V4, written)], written);
     board.events("made", 1);
+    let requests = &board.sources.meter.requests;
+    requests.ended("GET", "192.0.2.1:6443", Some(200), Some(0.1));
     board.healthz_answered(200);
     board.livez_answered(200);
     board

@@ -62,7 +62,7 @@ fn account(backends: bool, series: usize) -> Account {
 }
 
 fn connections(account: &Account) -> Vec<(String, u64)> {
-    let lines = account.snapshot(0.0, 0).lines;
+    let lines = account.snapshot(Reading::default()).lines;
     lines
         .iter()
         .map(|line| {
@@ -99,7 +99,7 @@ fn a_services_sum_never_falls() {
         &[("192.0.2.1:80", "a", 1), ("192.0.2.2:80", "a", 2)],
         &[],
     );
-    let sum = account.snapshot(0.0, 0).lines[0].sum;
+    let sum = account.snapshot(Reading::default()).lines[0].sum;
     assert_eq!(sum.counts.connections, 18);
     assert_eq!(sum.counts.packets, [36, 54]);
     assert_eq!(sum.counts.bytes, [1800, 18000]);
@@ -165,7 +165,7 @@ fn open_connections_are_those_of_all_its_virtual_servers_now() {
     ];
     for _ in 0..2 {
         take(&mut account, &servers, &loads);
-        let sum = account.snapshot(0.0, 0).lines[0].sum;
+        let sum = account.snapshot(Reading::default()).lines[0].sum;
         assert_eq!((sum.active, sum.inactive), (7, 2));
     }
 }
@@ -224,7 +224,7 @@ fn what_has_no_room_is_counted_and_what_was_told_stays() {
     };
     take(&mut account, &[("192.0.2.1:80", "a", 1)], &loads);
     assert_eq!(names(&account), ["a", "a 10.0.0.1:8080"]);
-    assert_eq!(account.snapshot(0.0, 0).left_out, [0, 0]);
+    assert_eq!(account.snapshot(Reading::default()).left_out, [0, 0]);
     let many = [
         ("192.0.2.1:80", "a", 1),
         ("192.0.2.2:80", "b", 5),
@@ -232,14 +232,14 @@ fn what_has_no_room_is_counted_and_what_was_told_stays() {
     ];
     take(&mut account, &many, &loads);
     assert_eq!(names(&account), ["a", "c"]);
-    assert_eq!(account.snapshot(0.0, 0).left_out, [1, 1]);
+    assert_eq!(account.snapshot(Reading::default()).left_out, [1, 1]);
     // Busier than those that are told, and told for as little.
     let many = many.map(|(key, name, n)| (key, name, if name == "b" { 999 } else { n }));
     take(&mut account, &many, &loads);
     assert_eq!(names(&account), ["a", "c"]);
     take(&mut account, &many[1..], &[]);
     assert_eq!(names(&account), ["b", "c"]);
-    assert_eq!(account.snapshot(0.0, 0).left_out, [0, 0]);
+    assert_eq!(account.snapshot(Reading::default()).left_out, [0, 0]);
 }
 
 /// Of what was there before it, an agent that starts counts what comes.
