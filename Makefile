@@ -112,20 +112,23 @@ ifneq ($(ARCH),$(shell dpkg --print-architecture))
 image_target = $(or $(image_target_$(ARCH)),$(error ARCH=$(ARCH): there are amd64 and arm64))
 endif
 image_linker = CARGO_TARGET_$(shell echo $(image_target) | tr a-z- A-Z_)_LINKER=$(subst -unknown,,$(image_target))-gcc
+# Tests of the image take the agent that is built for tests anyway; it goes to a place of its own.
+PROFILE ?= release
+image_agent = $(CARGO_TARGET_DIR)/$(addsuffix /,$(image_target))$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/ipvs-agent
 image = $(IPVS_AGENT_CACHE)/image
+image_layout = $(image)/$(addsuffix /,$(filter-out release,$(PROFILE)))ipvs-agent-$(ARCH)
 
 .PHONY: image
 image: ## The container image without a container engine: make image ARCH=amd64|arm64 IMAGE_NAME=… (docs/image.md)
-	$(call phase,the agent as it is released)
+	$(call phase,the agent for the image ($(PROFILE)))
 	@$(if $(image_target),integration/setup/cross.sh $(ARCH) $(image_target))
-	@$(if $(image_target),$(image_linker)) cargo build --release -p ipvs-agent $(addprefix --target ,$(image_target))
+	@$(if $(image_target),$(image_linker)) cargo build --profile $(PROFILE) -p ipvs-agent $(addprefix --target ,$(image_target))
 	@cargo build --quiet -p integration
 	$(call phase,its image)
-	@mkdir -p $(image)
+	@mkdir -p $(dir $(image_layout))
 	@integration/setup/image-root.sh $(ARCH) $(image)/root-$(ARCH) $(if $(RENEW),--renew)
 	@$(CARGO_TARGET_DIR)/debug/lab image build --architecture $(ARCH) --name $(IMAGE_NAME) --licence LICENSE \
-	  --agent $(CARGO_TARGET_DIR)/$(if $(image_target),$(image_target)/)release/ipvs-agent \
-	  --root $(image)/root-$(ARCH) --to $(image)/ipvs-agent-$(ARCH) \
+	  --agent $(image_agent) --root $(image)/root-$(ARCH) --to $(image_layout) \
 	  $(addprefix --revision ,$(shell git describe --always --abbrev=40 --dirty 2>/dev/null))
 
 .PHONY: cluster-deps
@@ -140,12 +143,12 @@ cluster-deps:
 .PHONY: test-cluster
 test-cluster: cluster-deps build image ## The chart and the image on nodes with kubelet and containerd, from install to uninstall
 	$(call phase,a cluster without kube-proxy)
-	@$(CARGO_TARGET_DIR)/debug/lab cluster --image $(image)/ipvs-agent-$(shell dpkg --print-architecture).tar
+	@$(CARGO_TARGET_DIR)/debug/lab cluster --image $(image_layout).tar
 
 .PHONY: test-image
 test-image: chart-deps build image ## The image: unpacked and run as the chart says, with its capabilities and not one more
 	$(call phase,the image as the chart runs it)
-	@$(CARGO_TARGET_DIR)/debug/lab image test --layout $(image)/ipvs-agent-$(ARCH)
+	@$(CARGO_TARGET_DIR)/debug/lab image test --layout $(image_layout)
 
 .PHONY: bench
 bench: build ## Side by side with kube-proxy on this machine's kernel (10 minutes), into docs/performance.md

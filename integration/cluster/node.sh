@@ -1,14 +1,26 @@
 #!/bin/bash
-# A node, in two steps. `enter NAME`: joins groups of its own in every hierarchy of cgroups (version 1), takes namespaces
-# of its own and goes on as their first process with `init NAME`: mounts, sysctls, containerd, images, kubelet.
+# A node, in three steps. `enter NAME`: joins groups of its own in every hierarchy of cgroups; `leave NAME`: with these as
+# its root it takes namespaces of its own, and goes on as their first process with `init NAME`: mounts, sysctls,
+# containerd, images, kubelet.
 # WORK is the run's folder, GROUPS_BEGIN how the groups' names begin, ADDRESS the node's, PODS its pods' prefix.
 set -euo pipefail
 step=$1 node=$2
-# Its words say "hierarchy path"; a line of version 2 has no hierarchy.
-hierarchies() { awk -F: '$2 != "" { sub("name=", "", $2); print $2, $3 }' /proc/self/cgroup; }
+# Version 1 of cgroups has several hierarchies, below a line "hierarchy path" each, and version 2 has one: "unified".
+# A machine with both is one with version 1.
+hierarchies() {
+  local all
+  all=$(awk -F: '$2 != "" { sub("name=", "", $2); print $2, $3 }' /proc/self/cgroup)
+  echo "${all:-unified /}"
+}
 mount_hierarchies() {
-  mount -t tmpfs -o mode=755 groups /sys/fs/cgroup
   local name path options
+  if [ "$(hierarchies)" = "unified /" ]; then
+    # The same a second time is refused.
+    ! mountpoint -q /sys/fs/cgroup || umount /sys/fs/cgroup
+    mount -t cgroup2 groups /sys/fs/cgroup
+    return
+  fi
+  mount -t tmpfs -o mode=755 groups /sys/fs/cgroup
   while read -r name path; do
     options=$name
     [ "$name" != systemd ] || options=none,name=systemd
@@ -16,18 +28,38 @@ mount_hierarchies() {
     mount -t cgroup -o "$options" groups "/sys/fs/cgroup/$name"
   done < <(hierarchies)
 }
+# Of version 2: what is below a group has only what that hands down, and one that hands down has no process itself.
+hand_down() {
+  local controller
+  for controller in $(cat "$1/cgroup.controllers"); do echo "+$controller" >"$1/cgroup.subtree_control"; done
+}
 
 if [ "$step" = enter ]; then
   mount_hierarchies
   while read -r name path; do
-    group=/sys/fs/cgroup/$name${path%/}/$GROUPS_BEGIN$node
+    if [ "$name" = unified ]; then
+      hand_down /sys/fs/cgroup
+      export UNIFIED=/sys/fs/cgroup/$GROUPS_BEGIN$node
+      group=$UNIFIED
+    else
+      group=/sys/fs/cgroup/$name${path%/}/$GROUPS_BEGIN$node
+    fi
     mkdir "$group"
     if [ "$name" = cpuset ]; then
       for file in cpuset.cpus cpuset.mems; do cat "${group%/*}/$file" >"$group/$file"; done
     fi
     echo $$ >"$group/cgroup.procs"
   done < <(hierarchies)
-  exec ip netns exec "$node" unshare --mount --uts --ipc --cgroup --pid --fork --kill-child \
+  exec unshare --cgroup "$0" leave "$node"
+fi
+
+if [ "$step" = leave ]; then
+  if [ -n "${UNIFIED:-}" ]; then
+    mkdir "$UNIFIED/node"
+    echo $$ >"$UNIFIED/node/cgroup.procs"
+    hand_down "$UNIFIED"
+  fi
+  exec ip netns exec "$node" unshare --mount --uts --ipc --pid --fork --kill-child \
     --propagation private "$0" init "$node"
 fi
 

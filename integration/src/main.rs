@@ -100,6 +100,9 @@ enum Command {
         /// The agent's image, an archive as `make image` makes one
         #[arg(long)]
         image: PathBuf,
+        /// Whose namespaces the nodes are
+        #[arg(long, value_enum, default_value_t = Kernel::NativeNft)]
+        kernel: Kernel,
     },
     /// Name the scenarios
     List,
@@ -172,7 +175,7 @@ fn main() -> ExitCode {
         } => host::bench(&agent, &report, &services),
         Command::Chart { update, names } => host::chart(update, &names),
         Command::Image(command) => image::run(command),
-        Command::Cluster { image } => host::cluster(&image),
+        Command::Cluster { image, kernel } => host::cluster(kernel, &image),
         Command::List => {
             for scenario in scenarios::ALL {
                 println!("{:<20} {}", scenario.name, scenario.about);

@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 
 use crate::chart::helm::Helm;
 use crate::chart::server::Server;
+use crate::dataplane::Dataplane;
 use crate::guest::cluster::ApiServer;
 use crate::protocol::Verdict;
 use nodes::Machines;
@@ -45,6 +46,9 @@ pub const POD_NETWORK: &str = "10.244.0.0/16";
 /// What the host tells.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// By what the agents serve here
+    #[arg(long, value_enum)]
+    dataplane: Dataplane,
     /// The agent's image, an archive
     #[arg(long)]
     image: PathBuf,
@@ -87,6 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Helm::new(&helm, &arguments.work, &server),
         server,
         &arguments.tree,
+        arguments.dataplane,
     );
     let (mut passed, mut failed) = (0, 0);
     for (name, check) in story::CHECKS {

@@ -9,8 +9,8 @@ use crate::guest::sh_in;
 use crate::guest::state;
 
 /// Line by line: rules, sets and policy routing, and here also links, addresses, routes and sysctls.
-pub fn node_state(node: &str) -> Result<BTreeSet<String>> {
-    let mut lines = state::state(Dataplane::Iptables, node)?;
+pub fn node_state(dataplane: Dataplane, node: &str) -> Result<BTreeSet<String>> {
+    let mut lines = state::state(dataplane, node)?;
     for command in COMMANDS {
         let text = sh_in(node, command)?;
         let told = text.lines().map(str::trim_end);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::chart::server::Server;
@@ -62,21 +62,19 @@ impl Pod {
         let id = id
             .strip_prefix("containerd://")
             .with_context(|| format!("{} has no container", self.name()))?;
-        let mut found = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            let Ok(number) = name.parse::<u32>() else {
+            let Ok(number) = name.parse() else {
                 continue;
             };
+            let process = Process { number };
             // One that has ended meanwhile is none.
-            let groups = fs::read_to_string(format!("/proc/{number}/cgroup")).unwrap_or_default();
-            if groups.contains(id) {
-                found.push(number);
+            let groups = process.read("cgroup").unwrap_or_default();
+            if groups.contains(id) && process.is_first() {
+                return Ok(process);
             }
         }
-        let number = found.into_iter().min();
-        let number = number.with_context(|| format!("{} has no process", self.name()))?;
-        Ok(Process { number })
+        bail!("{} has no process", self.name())
     }
 
     /// Gives its network namespace a name here.
@@ -97,6 +95,12 @@ impl Process {
     pub fn read(self, name: &str) -> Result<String> {
         let path = PathBuf::from(format!("/proc/{}/{name}", self.number));
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Whether it is the first of its container's processes, by that namespace's own numbers.
+    fn is_first(self) -> bool {
+        let numbers = self.status("NSpid").unwrap_or_default();
+        numbers.split_whitespace().next_back() == Some("1")
     }
 
     /// A field of its `status`.

@@ -17,15 +17,17 @@ use super::stream::{Line, Record, Stream, demand_none_failed, judge};
 use super::{VALUES, WORKLOAD};
 use crate::chart::helm::{Helm, NAMESPACE, RELEASE, objects, text};
 use crate::chart::server::Server;
+use crate::dataplane::Dataplane;
 use crate::guest::state::differences;
 use crate::guest::wait::eventually_within;
-use crate::guest::{http, sh};
+use crate::guest::{http, sh, sh_in};
 
 /// What the checks have in common.
 pub struct Story {
     helm: Helm,
     pub server: Server,
     tree: PathBuf,
+    dataplane: Dataplane,
     /// Each node before anything was installed.
     before: BTreeMap<&'static str, BTreeSet<String>>,
     stream: Option<Stream>,
@@ -51,11 +53,12 @@ pub const CHECKS: [Check; 11] = [
 ];
 
 impl Story {
-    pub fn new(helm: Helm, server: Server, tree: &Path) -> Self {
+    pub fn new(helm: Helm, server: Server, tree: &Path, dataplane: Dataplane) -> Self {
         Self {
             helm,
             server,
             tree: tree.to_owned(),
+            dataplane,
             before: BTreeMap::new(),
             stream: None,
         }
@@ -97,14 +100,14 @@ impl Story {
             ensure!(!answered, "{line:?} answers before the agent is there");
         }
         for node in NODES {
-            self.before.insert(node, node_state(node)?);
+            self.before.insert(node, node_state(self.dataplane, node)?);
         }
         Ok(String::new())
     }
 
     /// `helm install --wait`: the DaemonSet is ready.
     fn install(&mut self) -> Said {
-        self.release("install", &["--wait", "--timeout=3m"])?;
+        self.release("install", &["--wait", TIMEOUT])?;
         let set = self.server.get("DaemonSet", NAMESPACE, RELEASE)?;
         ensure!(
             set["status"]["numberReady"] == NODES.len(),
@@ -152,6 +155,11 @@ impl Story {
 
     /// From a pod of each node by cluster IP, from outside by each node's port: every server answers.
     fn services(&mut self) -> Said {
+        for node in NODES.iter().filter(|_| self.dataplane == Dataplane::Ipvs) {
+            let table = sh_in(node, "ipvsadm -Sn")?;
+            let virtual_server = format!("-A -t {CLUSTER_IP}:80 ");
+            ensure!(table.contains(&virtual_server), "{node}: {table}");
+        }
         self.stream = Some(Stream::start(lines()?)?);
         self.steady(&BTreeMap::new())
     }
@@ -180,7 +188,7 @@ impl Story {
     }
 
     fn helm_test(&mut self) -> Said {
-        let args = ["test", RELEASE, "--namespace", NAMESPACE, "--timeout=2m"];
+        let args = ["test", RELEASE, "--namespace", NAMESPACE, TIMEOUT];
         let said = self.helm.run(&args)?.out;
         ensure!(said.contains("Succeeded"), "{said}");
         Ok(String::new())
@@ -191,7 +199,7 @@ impl Story {
         self.replaced(|story| {
             story.release(
                 "upgrade",
-                &["--wait", "--timeout=3m", "--set=config.scheduler=wlc"],
+                &["--wait", TIMEOUT, "--set=config.scheduler=wlc"],
             )
         })
     }
@@ -201,7 +209,7 @@ impl Story {
             let args = ["rollback", RELEASE, "1", "--namespace", NAMESPACE];
             story
                 .helm
-                .run(&[&args[..], &["--wait", "--timeout=3m"]].concat())?;
+                .run(&[&args[..], &["--wait", TIMEOUT]].concat())?;
             Ok(())
         })
     }
@@ -219,20 +227,14 @@ impl Story {
     /// With the hook that cleans up each node is as it was.
     fn uninstall(&mut self) -> Said {
         self.stream = None;
-        let args = [
-            "uninstall",
-            RELEASE,
-            "--namespace",
-            NAMESPACE,
-            "--timeout=3m",
-        ];
+        let args = ["uninstall", RELEASE, "--namespace", NAMESPACE, TIMEOUT];
         self.helm.run(&args)?;
         self.rolled_out(NAMESPACE, "ipvs-agent-cleanup")?;
         self.server
             .delete("DaemonSet", NAMESPACE, "ipvs-agent-cleanup")?;
         for node in NODES {
             let before = self.before.get(node).context("not looked at before")?;
-            let after = node_state(node)?;
+            let after = node_state(self.dataplane, node)?;
             let differ = differences(("before", before), ("after", &after));
             ensure!(differ.is_empty(), "{node} is not as it was:\n{differ}");
             ensure!(
@@ -253,7 +255,13 @@ impl Story {
         let (chart, values) = (self.tree.join("charts/ipvs-agent"), self.tree.join(VALUES));
         let args = [verb, RELEASE, text(&chart)?, "--namespace", NAMESPACE];
         let values = ["--values", text(&values)?];
-        self.helm.run(&[&args[..], &values, more].concat())?;
+        // Only where there are some to load.
+        let modules = match self.dataplane {
+            Dataplane::Ipvs => &["--set=modules.load=true"][..],
+            Dataplane::Iptables => &[],
+        };
+        self.helm
+            .run(&[&args[..], &values, modules, more].concat())?;
         Ok(())
     }
 
@@ -398,4 +406,6 @@ const CLUSTER_IP: &str = "10.96.1.1";
 const OUTSIDE: &str = "outside";
 /// A node has more lines than these, whatever it is.
 const SOME: usize = 100;
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(600);
+/// Helm's.
+const TIMEOUT: &str = "--timeout=10m";

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::control_plane::{ControlPlane, Demands};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
-use super::{Work, cache, exists, native_checks, sibling, this_program, tree};
+use super::{Boot, Kernel, Work, cache, checks, exists, sibling, this_program, tree};
 
 /// Runs them, or writes what is rendered as the goldens.
 pub fn chart(update: bool, names: &[String]) -> Result<()> {
@@ -38,7 +38,8 @@ pub fn chart(update: bool, names: &[String]) -> Result<()> {
         if update { "--update" } else { "" },
         names.join(" ")
     );
-    native_checks(&network, &mut control_plane, &signals, &command, LIMIT)
+    let boot = Boot::new(Kernel::NativeNft, &network, &work.path, &command);
+    checks(&boot, Some(&mut control_plane), &signals, LIMIT)
 }
 
 const LIMIT: Duration = Duration::from_secs(1200);

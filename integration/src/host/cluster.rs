@@ -1,6 +1,6 @@
 //! A whole cluster: the API server here, and at the other end of the cable its controllers and nodes with kubelet and
-//! containerd, in namespaces of the machine's own kernel. What only the host's file system knows of it are
-//! the nodes' groups of processes, which go last.
+//! containerd, in namespaces of the machine's own kernel or of a guest's. What only the host's file system knows of it
+//! are the nodes' groups of processes on the machine's own kernel, which go last.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,15 @@ use anyhow::{Context, Result, ensure};
 use super::control_plane::{ControlPlane, Demands};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
-use super::{Work, cache, exists, native_checks, this_program, tree};
+use super::{Boot, Kernel, Platform, Work, cache, checks, exists, this_program, tree};
 use crate::cluster::{POD_NETWORK, PROGRAMS};
 
 /// Installs the chart with an image, an archive that containerd imports, and sees the cluster through its checks.
-pub fn cluster(image: &Path) -> Result<()> {
+pub fn cluster(kernel: Kernel, image: &Path) -> Result<()> {
+    ensure!(
+        kernel != Kernel::Uml,
+        "a cluster's nodes need a kernel with more than one processor: native-legacy, native-nft or qemu"
+    );
     let cache = cache()?;
     for (program, _) in PROGRAMS {
         let path = cache.join("bin").join(program);
@@ -30,53 +34,79 @@ pub fn cluster(image: &Path) -> Result<()> {
     exists(&cache.join(crate::chart::HELM_4))?;
     let signals = Signals::watch()?;
     let work = Work::new()?;
-    let groups = Groups::of(&format!("ipvs-lab-{}-", std::process::id()))?;
-    let network = LabNetwork::cable(1)?;
+    let groups = Groups::of(kernel, &format!("ipvs-lab-{}-", std::process::id()))?;
+    let network = LabNetwork::of(kernel, 1)?;
     network.route(POD_NETWORK)?;
     let mut control_plane = ControlPlane::with(&network, &work.path, Demands::Accounts)?;
+    // What a guest's nodes write goes to its memory: layers of files need more of a file system than it shares.
+    let folder = work.path.join("nodes");
+    fs::create_dir(&folder)?;
+    let prepare = if kernel.is_native() {
+        String::new()
+    } else {
+        format!(
+            "mount -t cgroup2 groups /sys/fs/cgroup; mount -t tmpfs -o size=4g nodes {}; ",
+            folder.display()
+        )
+    };
+    let dataplane = Platform::new(kernel, None).dataplane;
     let command = format!(
-        "{} guest-cluster --image {} --cache {} --tree {} --work {} --groups {} --api https://{}:6443 \
-         --authority {} --account-key {}",
+        "{prepare}{} guest-cluster --dataplane {} --image {} --cache {} --tree {} --work {} --groups {} \
+         --api https://{}:6443 --authority {} --account-key {}",
         this_program()?.display(),
+        dataplane.name(),
         fs::canonicalize(image)?.display(),
         cache.display(),
         tree()?.display(),
-        work.path.display(),
+        folder.display(),
         groups.name,
         network::HOST_ADDRESS,
         control_plane.authority().display(),
         control_plane.account_key().display(),
     );
-    native_checks(&network, &mut control_plane, &signals, &command, LIMIT)
+    let boot = Boot {
+        memory: 6144,
+        ..Boot::new(kernel, &network, &work.path, &command)
+    };
+    checks(&boot, Some(&mut control_plane), &signals, LIMIT)
 }
 
-/// Groups of processes (cgroups of version 1) whose names begin alike, below this process' own in every hierarchy.
-/// Nodes make them; removed when dropped, with the groups of the pods in them.
+/// Groups of processes (cgroups) whose names begin alike. Nodes make them (`node.sh`): below this process' own in every
+/// hierarchy of version 1, or in the only one of version 2. Removed when dropped, with the groups of the pods in them.
+/// Those of a guest go with it.
 struct Groups {
     name: String,
     parents: Vec<PathBuf>,
 }
 
 impl Groups {
-    fn of(name: &str) -> Result<Self> {
-        let text =
-            fs::read_to_string("/proc/self/cgroup").context("cannot read /proc/self/cgroup")?;
-        let parents: Vec<PathBuf> = text.lines().filter_map(parent).collect();
-        ensure!(
-            parents.iter().any(|parent| parent.join("tasks").exists()),
-            "nodes need cgroups of version 1, which this machine has not at /sys/fs/cgroup"
-        );
+    fn of(kernel: Kernel, name: &str) -> Result<Self> {
+        let root = Path::new(GROUPS);
+        let parents: Vec<PathBuf> = if !kernel.is_native() {
+            Vec::new()
+        } else if root.join("cgroup.controllers").exists() {
+            vec![root.to_owned()]
+        } else {
+            let text = fs::read_to_string("/proc/self/cgroup");
+            let text = text.context("cannot read /proc/self/cgroup")?;
+            let parents: Vec<PathBuf> = text.lines().filter_map(parent).collect();
+            ensure!(
+                parents.iter().any(|parent| parent.join("tasks").exists()),
+                "nodes need cgroups, which this machine has not at {GROUPS}"
+            );
+            parents
+        };
         let name = name.to_owned();
         Ok(Self { name, parents })
     }
 }
 
-/// The folder of a line of /proc/self/cgroup: `4:memory:/path`.
+/// The folder of a line of /proc/self/cgroup of version 1: `4:memory:/path`.
 fn parent(line: &str) -> Option<PathBuf> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (hierarchy, path) = (parts.next()?, parts.next()?);
     let hierarchy = hierarchy.strip_prefix("name=").unwrap_or(hierarchy);
-    let root = Path::new("/sys/fs/cgroup").join(hierarchy);
+    let root = Path::new(GROUPS).join(hierarchy);
     (!hierarchy.is_empty()).then(|| root.join(path.trim_start_matches('/')))
 }
 
@@ -108,6 +138,7 @@ fn remove(group: &Path) {
     eprintln!("lab: cannot remove {}", group.display());
 }
 
+const GROUPS: &str = "/sys/fs/cgroup";
 const LIMIT: Duration = Duration::from_secs(1800);
 
 #[cfg(test)]

@@ -19,16 +19,37 @@ pub struct Guest {
 
 /// How a guest is booted: its kernel loads `modules`, cannot load those that are `hidden`, runs `command`
 /// and powers off. The machine's own kernel has what it has.
+#[derive(Clone, Copy)]
 pub struct Boot<'a> {
     pub kernel: Kernel,
     pub network: &'a LabNetwork,
     pub work: &'a Path,
     pub modules: &'a [&'a str],
     pub hidden: &'a [&'a str],
+    /// MiB, of a guest that is emulated
+    pub memory: u32,
     pub command: &'a str,
 }
 
-impl Boot<'_> {
+impl<'a> Boot<'a> {
+    /// With all that nodes load.
+    pub const fn new(
+        kernel: Kernel,
+        network: &'a LabNetwork,
+        work: &'a Path,
+        command: &'a str,
+    ) -> Self {
+        Self {
+            kernel,
+            network,
+            work,
+            modules: &NODE_MODULES,
+            hidden: &[],
+            memory: 3072,
+            command,
+        }
+    }
+
     pub fn guest(&self) -> Result<Guest> {
         let (interface, before) = match self.kernel {
             Kernel::Uml => ("vec0", uml::before()),
@@ -42,7 +63,7 @@ impl Boot<'_> {
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
         let child = match self.kernel {
             Kernel::Uml => uml::boot(self.network, &init)?,
-            _ => qemu::boot(self.network, self.work, &init)?,
+            _ => qemu::boot(self.network, self.work, self.memory, &init)?,
         };
         Ok(Guest { child })
     }
@@ -115,7 +136,7 @@ pub const IPVS_MODULES: [&str; 2] = ["ip_vs", "xt_ipvs"];
 
 /// What nodes load; the rest, such as the schedulers, which not every kernel has alike, comes by the
 /// kernel's own autoloading.
-pub const NODE_MODULES: [&str; 28] = [
+const NODE_MODULES: [&str; 28] = [
     "ip_vs",
     "veth",
     "bridge",

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::control_plane::{ControlPlane, Demands};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
-use super::{Work, cache, exists, native_checks, this_program, tree};
+use super::{Boot, Kernel, Work, cache, checks, exists, this_program, tree};
 
 /// Runs them over a layout.
 pub fn image(layout: &Path) -> Result<()> {
@@ -32,7 +32,8 @@ pub fn image(layout: &Path) -> Result<()> {
         network::HOST_ADDRESS,
         control_plane.authority().display(),
     );
-    native_checks(&network, &mut control_plane, &signals, &command, LIMIT)
+    let boot = Boot::new(Kernel::NativeNft, &network, &work.path, &command);
+    checks(&boot, Some(&mut control_plane), &signals, LIMIT)
 }
 
 const LIMIT: Duration = Duration::from_secs(600);

@@ -29,7 +29,7 @@ use crate::protocol::Verdict;
 use crate::scenarios::{ALL, Scenario};
 use control_plane::ControlPlane;
 use follow::{EmulatorFailed, Listener, follow};
-use guest::{Boot, Guest, NODE_MODULES};
+use guest::{Boot, Guest};
 use network::LabNetwork;
 use signals::Signals;
 
@@ -71,18 +71,10 @@ pub fn exec(kernel: Kernel, command: &[String]) -> Result<()> {
     let command = format!("{} && echo '{good}' || echo '{bad}'", command.join(" "));
     // The rest comes by the kernel's own autoloading, and goes again if the command wants that.
     let boot = Boot {
-        kernel,
-        network: &network,
-        work: &work.path,
         modules: &["dummy"],
-        hidden: &[],
-        command: &command,
+        ..Boot::new(kernel, &network, &work.path, &command)
     };
-    let boot = || boot.guest();
-    let verdict = boot_and_follow(boot, &mut Listener::default(), &signals, RUN_LIMIT)?;
-    let passed = verdict.demand()?;
-    println!("{passed} passed, 0 failed");
-    Ok(())
+    checks(&boot, None, &signals, RUN_LIMIT)
 }
 
 /// Shows the agent at work: in namespaces of this machine if its kernel has IPVS, else in a guest.
@@ -99,15 +91,7 @@ pub fn demo() -> Result<()> {
     let network = LabNetwork::tap(1)?;
     let command = format!("{} guest-demo --agent {}", lab.display(), agent.display());
     println!("this kernel has no ip_vs: booting one that has (User-Mode Linux) …");
-    let boot = Boot {
-        kernel: Kernel::Uml,
-        network: &network,
-        work: &work.path,
-        modules: &NODE_MODULES,
-        hidden: &[],
-        command: &command,
-    };
-    let guest = boot.guest()?;
+    let guest = Boot::new(Kernel::Uml, &network, &work.path, &command).guest()?;
     let verdict = follow(guest, &mut Listener::default(), &signals, DEMO_LIMIT)?;
     verdict.demand().map(|_| ())
 }
@@ -131,22 +115,19 @@ fn boot_and_follow(
     follow(boot()?, listener, signals, limit)
 }
 
-/// Runs a command of checks on the machine's own kernel, at the other end of the network's cable, and tells how
-/// many passed.
-fn native_checks(
-    network: &LabNetwork,
-    control_plane: &mut ControlPlane,
+/// Runs a guest's command of checks and tells how many passed.
+fn checks(
+    boot: &Boot<'_>,
+    control_plane: Option<&mut ControlPlane>,
     signals: &Signals,
-    command: &str,
     limit: Duration,
 ) -> Result<()> {
-    let command = format!("env PATH=/run/bin:{PATH} {command}");
-    let guest = native::start(network, "nft", &command)?;
     let mut listener = Listener {
-        control_plane: Some(control_plane),
+        control_plane,
         ..Listener::default()
     };
-    let passed = follow(guest, &mut listener, signals, limit)?.demand()?;
+    let boot = || boot.guest();
+    let passed = boot_and_follow(boot, &mut listener, signals, limit)?.demand()?;
     println!("{passed} passed, 0 failed");
     Ok(())
 }

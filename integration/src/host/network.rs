@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::tool;
+use super::{Kernel, tool};
 
 /// The host's end of the cable.
 pub const HOST_ADDRESS: &str = "10.97.0.1";
@@ -17,6 +17,15 @@ pub struct LabNetwork {
 }
 
 impl LabNetwork {
+    /// That of one of this process' guests, by what plugs it in.
+    pub fn of(kernel: Kernel, guest: usize) -> Result<Self> {
+        if kernel.is_native() {
+            Self::cable(guest)
+        } else {
+            Self::tap(guest)
+        }
+    }
+
     /// That of one of this process' guests, with a tap device to plug it into.
     pub fn tap(guest: usize) -> Result<Self> {
         let network = Self::made(guest)?;

@@ -15,13 +15,12 @@ use super::{PATH, cache, exists, tool};
 pub fn before() -> Result<String> {
     let modules = kernel()?.join("lib/modules");
     Ok(format!(
-        "mount -t tmpfs tmpfs /lib/modules\n\
-         ln -s {}/$(uname -r) /lib/modules/$(uname -r)\nmodprobe virtio_net\n",
+        "mount --bind {} /lib/modules\nmodprobe virtio_net\n",
         modules.display()
     ))
 }
 
-pub fn boot(network: &LabNetwork, work: &Path, init: &Path) -> Result<Child> {
+pub fn boot(network: &LabNetwork, work: &Path, memory: u32, init: &Path) -> Result<Child> {
     let kernel = kernel()?;
     let image = one_in(&kernel.join("boot"), "vmlinuz-")?;
     let initrd = initrd(&kernel, work, init)?;
@@ -37,7 +36,8 @@ pub fn boot(network: &LabNetwork, work: &Path, init: &Path) -> Result<Child> {
             "-cpu",
             "max",
         ])
-        .args(["-m", "3072", "-nographic", "-no-reboot", "-kernel"])
+        .args(["-m", &memory.to_string()])
+        .args(["-nographic", "-no-reboot", "-kernel"])
         .arg(image)
         .arg("-initrd")
         .arg(initrd)

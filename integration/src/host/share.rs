@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use super::console::Console;
 use super::control_plane::ControlPlane;
 use super::follow::Listener;
-use super::guest::{Boot, IPVS_MODULES, NODE_MODULES};
+use super::guest::{Boot, IPVS_MODULES};
 use super::network::{self, LabNetwork};
 use super::signals::Signals;
 use super::{Platform, Work, boot_and_follow, record, sibling, this_program};
@@ -129,11 +129,7 @@ impl Shared<'_> {
     ) -> Result<Verdict> {
         fs::create_dir_all(work)?;
         let Platform { kernel, dataplane } = self.platform;
-        let network = if kernel.is_native() {
-            LabNetwork::cable(number)?
-        } else {
-            LabNetwork::tap(number)?
-        };
+        let network = LabNetwork::of(kernel, number)?;
         let mut control_plane = ControlPlane::start(&network, work)?;
         let command = format!(
             "{} guest --agent {} --dataplane {} {} --api https://{}:6443 --authority {} --queue {} {}",
@@ -147,15 +143,11 @@ impl Shared<'_> {
             self.names.join(" ")
         );
         let boot = Boot {
-            kernel,
-            network: &network,
-            work,
-            modules: &NODE_MODULES,
             hidden: match dataplane {
                 Dataplane::Ipvs => &[],
                 Dataplane::Iptables => &IPVS_MODULES,
             },
-            command: &command,
+            ..Boot::new(kernel, &network, work, &command)
         };
         let boot = || boot.guest();
         let mut listener = Listener {
