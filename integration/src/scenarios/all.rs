@@ -156,6 +156,11 @@ pub const ALL: &[Scenario] = &[
         tuning::weights,
     ),
     ipvs(
+        "another-scheduler",
+        "a change of scheduler refuses nobody",
+        tuning::another_scheduler,
+    ),
+    ipvs(
         "slow-start",
         "a new endpoint's share grows",
         tuning::slow_start,

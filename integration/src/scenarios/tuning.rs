@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{Lab, answered_by, at};
+use super::{Lab, answered_by, at, node_addresses};
 use crate::guest::cluster::State::Ready;
+use crate::guest::load::Load;
 use crate::guest::namespace::inside;
 use crate::guest::probe::Transport::Tcp;
 use crate::guest::probe::probe;
 use crate::guest::sh_in;
-use crate::guest::topology::{P11, P21, P31};
+use crate::guest::topology::{CLIENT, P11, P21, P31};
 use crate::guest::wait::eventually;
 
 /// With `wrr` the shares of so many connections as the weights add up to are the weights.
@@ -35,6 +36,41 @@ pub fn weights(lab: &mut Lab) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// While a kernel with several processors waits for the readers of the old scheduler there is none, and it would refuse
+/// new clients of the addresses that it has itself.
+pub fn another_scheduler(lab: &mut Lab) -> Result<()> {
+    let spec = json!({ "type": "NodePort", "ports": [
+        { "name": "http", "port": 80, "targetPort": 8080, "nodePort": NODE_PORT },
+    ] });
+    lab.cluster.service("web", json!({}), spec)?;
+    lab.cluster
+        .endpoints("web", &[(P11, Ready), (P21, Ready)])?;
+    let to = node_addresses("n1");
+    let to = to.iter().map(|addr| at(addr, NODE_PORT));
+    let to: Vec<_> = to.collect::<Result<_>>()?;
+    for &to in &to {
+        answered_by(CLIENT, Tcp, to, &["p11", "p21"])?;
+    }
+    let load = Load::start(CLIENT, to.repeat(4));
+    for scheduler in ["wlc", "rr"].into_iter().cycle().take(20) {
+        let annotated = Some(scheduler);
+        lab.cluster
+            .annotate("web", "ipvs-agent.io/scheduler", annotated)?;
+        let wanted = format!(":{NODE_PORT} -s {scheduler}");
+        eventually(&format!("{scheduler} is chosen"), || {
+            let table = sh_in("n1", "ipvsadm -Sn")?;
+            let chosen = table.lines().filter(|line| line.contains(&wanted));
+            Ok(if chosen.count() >= to.len() {
+                Ok(())
+            } else {
+                Err(table.clone())
+            })
+        })?;
+        load.goes_on(5)?;
+    }
+    load.end()
 }
 
 /// Waits until rows of connections are shared out by these weights, of p11, p21 and p31.
@@ -221,3 +257,5 @@ pub fn timeouts(lab: &mut Lab) -> Result<()> {
     }
     Ok(())
 }
+
+const NODE_PORT: u16 = 30_080;

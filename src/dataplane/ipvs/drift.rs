@@ -64,8 +64,8 @@ pub fn drift(step: &Step, observed: &Observed) -> Vec<Drift> {
         }
         Step::AddRoute(net) => vec![Drift::comes(Kind::Route, route_line(*net))],
         Step::DelRoute(net) => vec![Drift::goes(Kind::Route, route_line(*net))],
-        // Clients' connections are no state of the agent's.
-        Step::ForgetFlows { .. } => Vec::new(),
+        // Clients' connections are no state of the agent's, and what is held is let go at once.
+        Step::ForgetFlows { .. } | Step::HoldClients(_) | Step::LetClientsIn(_) => Vec::new(),
         Step::CreateSet { .. }
         | Step::DestroySet { .. }
         | Step::AddMember(_)

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use ipvs_sys::{Service, Timeouts};
 
 use super::key::ServerKey;
-use super::step::Step;
+use super::step::{Step, held};
 use crate::dataplane::Drains;
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::model::{Family, Moment, Protocol, RealServerKey, Thresholds, VipPort};
@@ -135,6 +135,12 @@ impl Observed {
             }
             Step::DelMember(member) => {
                 self.members.remove(member);
+            }
+            Step::HoldClients(vip) => {
+                self.members.insert(held(*vip));
+            }
+            Step::LetClientsIn(vip) => {
+                self.members.remove(&held(*vip));
             }
             Step::AddRoute(net) => {
                 self.routes.insert(*net);

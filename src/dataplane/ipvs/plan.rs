@@ -13,7 +13,7 @@ use super::key::ServerKey;
 use super::members::OfServer;
 use super::observed::Observed;
 use super::ramp::share;
-use super::step::Step;
+use super::step::{Step, held};
 use super::target::{Scope, Target};
 use super::{rules, sysctl, timeouts};
 use crate::dataplane::policy::members::has_serving;
@@ -273,7 +273,13 @@ fn virtual_server(
             if left == 0 && !has_serving(&want.real_servers) {
                 steps.push(Step::DelVirtualServer(key));
             } else if service != have.service {
+                let reschedules = service.scheduler != have.service.scheduler;
+                let held = key
+                    .tuple()
+                    .filter(|vip| reschedules && !target.members.contains_key(&held(*vip)));
+                steps.extend(held.map(Step::HoldClients));
                 steps.push(Step::SetVirtualServer(key, service));
+                steps.extend(held.map(Step::LetClientsIn));
             }
         }
     }

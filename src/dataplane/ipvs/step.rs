@@ -11,7 +11,7 @@ use super::key::ServerKey;
 use super::members::OfServer;
 use super::share::Share;
 use crate::dataplane::policy::kernel::{SetAct, SetId};
-use crate::dataplane::policy::sets::{Member, SetKind};
+use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::dataplane::policy::sysctl::Wanted;
 use crate::model::{Family, HostPort, RealServerKey, VipPort};
 use crate::netfilter::ObservedRules;
@@ -55,6 +55,11 @@ pub enum Step {
     DelRoute(IpNet),
     AddVirtualServer(ServerKey, Service),
     SetVirtualServer(ServerKey, Service),
+    /// Around a change of scheduler: while the kernel waits for the readers of the old one there is none
+    /// (`ip_vs_edit_service`), and it refuses new clients of an address that it has. They get no answer, and ask
+    /// again a second later. Clients that are led by a mark are not held.
+    HoldClients(VipPort),
+    LetClientsIn(VipPort),
     DelVirtualServer(ServerKey),
     AddRealServer(ServerKey, RealServerKey, Share),
     SetRealServer(ServerKey, RealServerKey, Share),
@@ -118,7 +123,9 @@ impl Step {
             },
             Self::AddVirtualServer(..) => Phase::Claim,
             Self::AddRealServer(..) | Self::SetRealServer(..) => Phase::Serve,
-            Self::SetVirtualServer(..) => Phase::Change,
+            Self::SetVirtualServer(..) | Self::HoldClients(_) | Self::LetClientsIn(_) => {
+                Phase::Change
+            }
             Self::AddRoute(_) => Phase::Route,
             Self::DelMember(member) => match member.set {
                 SetKind::Live | SetKind::Near => Phase::Withdraw,
@@ -152,6 +159,8 @@ impl Step {
             Self::DelRoute(_) => "delete_route",
             Self::AddVirtualServer(..) => "add_virtual_server",
             Self::SetVirtualServer(..) => "set_virtual_server",
+            Self::HoldClients(_) => "hold_clients",
+            Self::LetClientsIn(_) => "let_clients_in",
             Self::DelVirtualServer(_) => "delete_virtual_server",
             Self::AddRealServer(..) => "add_real_server",
             Self::SetRealServer(..) => "set_real_server",
@@ -192,6 +201,8 @@ impl Step {
             Self::DestroySet { set, family } => SetAct::Destroy(SetId::Kind(*set, *family)),
             Self::AddMember(member) => SetAct::Add(*member),
             Self::DelMember(member) => SetAct::Delete(*member),
+            Self::HoldClients(vip) => SetAct::Add(held(*vip)),
+            Self::LetClientsIn(vip) => SetAct::Delete(held(*vip)),
             _ => return None,
         })
     }
@@ -255,6 +266,8 @@ impl fmt::Display for Step {
             }
             Self::AddMember(member) => write!(f, "ipset add {member}"),
             Self::DelMember(member) => write!(f, "ipset del {member}"),
+            Self::HoldClients(vip) => write!(f, "ipset add {}", held(*vip)),
+            Self::LetClientsIn(vip) => write!(f, "ipset del {}", held(*vip)),
             Self::AddRoute(net) => write!(f, "ip route add local {net} dev lo"),
             Self::DelRoute(net) => write!(f, "ip route del local {net} dev lo"),
             Self::ForgetFlows { vip, keep } => {
@@ -266,6 +279,14 @@ impl fmt::Display for Step {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What keeps new clients of a tuple without an answer.
+pub fn held(vip: VipPort) -> Member {
+    Member {
+        set: SetKind::Dropped,
+        element: Element::VipPort(vip),
     }
 }
 
@@ -285,6 +306,8 @@ pub const KINDS: &[&str] = &[
     "delete_route",
     "add_virtual_server",
     "set_virtual_server",
+    "hold_clients",
+    "let_clients_in",
     "delete_virtual_server",
     "add_real_server",
     "set_real_server",

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use super::members::OfServer;
 use super::observed::Observed;
-use super::step::Step;
+use super::step::{Step, held};
 use super::target::{Scope, Target};
 use super::{ServerKey, Settings, plan::plan};
 use crate::dataplane::ClusterNetwork;

@@ -171,20 +171,23 @@ fn disown(
 /// some 17 ms for each (`synchronize_rcu` in `ip_vs_unbind_scheduler`), and nothing else is done
 /// meanwhile.
 fn within_patience(steps: Vec<Step>, observed: &Observed, report: &mut Report<Step>) -> Vec<Step> {
-    let mut left = MOST_RESCHEDULED;
     let reschedules = |step: &Step| match step {
         Step::SetVirtualServer(server, service) => observed
             .virtual_servers
             .get(server)
-            .is_some_and(|have| have.service.scheduler != service.scheduler),
-        _ => false,
+            .filter(|have| have.service.scheduler != service.scheduler)
+            .map(|_| *server),
+        _ => None,
     };
+    let slow = steps.iter().filter_map(reschedules);
+    let late: BTreeSet<ServerKey> = slow.skip(MOST_RESCHEDULED).collect();
     steps
         .into_iter()
         .filter(|step| {
-            let slow = reschedules(step);
-            let keep = !slow || left > 0;
-            left -= usize::from(slow && keep);
+            if let Step::HoldClients(vip) | Step::LetClientsIn(vip) = step {
+                return !late.contains(&(*vip).into());
+            }
+            let keep = reschedules(step).is_none_or(|server| !late.contains(&server));
             if !keep {
                 report.postponed += 1;
                 report.tally.add(step.kind(), Told::Postponed);
@@ -218,7 +221,9 @@ fn subsystem(step: &Step) -> Subsystem {
         Step::CreateSet { .. }
         | Step::DestroySet { .. }
         | Step::AddMember(_)
-        | Step::DelMember(_) => Subsystem::Sets,
+        | Step::DelMember(_)
+        | Step::HoldClients(_)
+        | Step::LetClientsIn(_) => Subsystem::Sets,
         Step::AddRoute(_) => Subsystem::AddRoutes,
         Step::DelRoute(_) => Subsystem::DelRoutes,
         Step::ForgetFlows { .. } => Subsystem::Flows,

@@ -215,6 +215,29 @@ fn a_virtual_server_is_written_only_when_it_differs() {
     }
 }
 
+/// Nothing else makes the kernel refuse those who come.
+#[test]
+fn clients_are_held_around_a_change_of_scheduler_alone() {
+    let mut bench = web("10.244.0.1");
+    bench.sync();
+    bench.spec.affinity_timeout_seconds = Some(60);
+    let texts = |steps: Vec<Step>| steps.iter().map(Step::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        texts(bench.steps()),
+        ["ipvsadm -E -t 10.96.0.10:80 -s rr -p 60"]
+    );
+    let key = "ipvs-agent.io/scheduler".into();
+    bench.spec.annotations.insert(key, "wlc".into());
+    assert_eq!(
+        texts(bench.steps()),
+        [
+            "ipset add IPVS-AGENT-4-DROPPED 10.96.0.10,tcp:80",
+            "ipvsadm -E -t 10.96.0.10:80 -s wlc -p 60",
+            "ipset del IPVS-AGENT-4-DROPPED 10.96.0.10,tcp:80",
+        ]
+    );
+}
+
 /// 92: what makes a VIP answer, in place of an address on an interface; 95: it goes with the last
 /// port.
 #[test]

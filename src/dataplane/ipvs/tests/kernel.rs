@@ -33,7 +33,21 @@ pub fn apply(kernel: &mut Observed, steps: &[Step]) {
                 assert!(!kernel.foreign.contains(vip), "{step}: foreign");
                 assert!(!kernel.virtual_servers.contains_key(vip), "{step}: exists");
             }
-            Step::SetVirtualServer(vip, _) | Step::DelVirtualServer(vip) => {
+            Step::HoldClients(vip) | Step::LetClientsIn(vip) => {
+                let there = kernel.members.contains(&held(*vip));
+                assert_eq!(there, matches!(step, Step::LetClientsIn(_)), "{step}");
+            }
+            Step::SetVirtualServer(server, service) => {
+                let have = kernel.virtual_servers.get(server);
+                let have = have.unwrap_or_else(|| panic!("{step}: no such"));
+                if let Some(vip) = server.tuple()
+                    && have.service.scheduler != service.scheduler
+                {
+                    let held = kernel.members.contains(&held(vip));
+                    assert!(held, "{step}: clients are refused meanwhile");
+                }
+            }
+            Step::DelVirtualServer(vip) => {
                 assert!(kernel.virtual_servers.contains_key(vip), "{step}: no such");
             }
             Step::AddRealServer(vip, key, _) => {

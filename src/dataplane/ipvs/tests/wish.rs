@@ -120,7 +120,7 @@ pub fn desired(wish: &Wish) -> DesiredState {
         },
         kind: wished.kind,
         policy: crate::model::TrafficPolicy::default(),
-        scheduler: Scheduler::named("rr"),
+        scheduler: Scheduler::named(if wished.tuned { "wlc" } else { "rr" }),
         persistence: wished.affinity.then_some(crate::model::Persistence {
             timeout_seconds: 60,
         }),
