@@ -139,11 +139,14 @@ cluster-deps:
 	@integration/setup/control-plane.sh helm
 	@integration/setup/cluster.sh
 
-# Its nodes are of this machine's architecture.
+# Its nodes are of this machine's architecture. On its own kernel, and by IPVS in the guest.
+CLUSTERS ?= native-nft qemu
+
 .PHONY: test-cluster
-test-cluster: cluster-deps build image ## The chart and the image on nodes with kubelet and containerd, from install to uninstall
-	$(call phase,a cluster without kube-proxy)
-	@$(CARGO_TARGET_DIR)/debug/lab cluster --image $(image_layout).tar
+test-cluster: cluster-deps build image ## The chart and the image on nodes with kubelet and containerd: make test-cluster CLUSTERS=qemu
+	$(call phase,clusters without kube-proxy)
+	@for kernel in $(CLUSTERS); do \
+	  $(CARGO_TARGET_DIR)/debug/lab cluster --kernel $$kernel --image $(image_layout).tar || exit 1; done
 
 .PHONY: test-image
 test-image: chart-deps build image ## The image: unpacked and run as the chart says, with its capabilities and not one more
@@ -209,4 +212,5 @@ test-kernels: ## The ipvsadm comparison, and all scenarios on every kernel by ev
 
 .PHONY: test
 test: ## Everything, as continuous integration runs it
-	@integration/setup/count.sh $(MAKE) --no-print-directory deps lint test-unit test-crate test-chart test-kernels test-demo
+	@integration/setup/count.sh $(MAKE) --no-print-directory PROFILE=dev \
+	  deps lint test-unit test-crate test-chart test-image test-cluster test-kernels test-demo

@@ -17,6 +17,7 @@ pub fn node_state(dataplane: Dataplane, node: &str) -> Result<BTreeSet<String>> 
         let told = told.filter(|line| !MOVING.iter().any(|name| line.starts_with(name)));
         lines.extend(told.map(|line| format!("{command}: {line}")));
     }
+    lines.retain(|line| !line.contains(LEFT));
     Ok(lines)
 }
 
@@ -27,5 +28,7 @@ const COMMANDS: [&str; 5] = [
     "ip -6 route show table all",
     r"sysctl -a --pattern ^net\.",
 ];
+/// The sysctls of IPVS itself, which the agent sets and `cleanup` leaves: others may rely on them by then.
+const LEFT: &str = ": net.ipv4.vs.";
 /// What the kernel itself changes.
 const MOVING: [&str; 1] = ["net.netfilter.nf_conntrack_count"];
