@@ -47,7 +47,7 @@ fn the_reference_is_the_registrys() {
                 entry.kind,
                 labels.join(", "),
                 entry.unit().unwrap_or_default(),
-                entry.help.replace('|', "\\|").replace('<', "&lt;"),
+                entry.help.replace('|', "\\|"),
             );
         }
         (name, table)

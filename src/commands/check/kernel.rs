@@ -165,13 +165,14 @@ fn read_ipvs() -> Result<Ipvs, ipvs_sys::Error> {
 }
 
 /// The first is one that every kernel has.
-const SYSCTLS: [&str; 12] = [
+const SYSCTLS: [&str; 13] = [
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
     "net.ipv4.vs.conntrack",
     "net.ipv4.vs.expire_nodest_conn",
     "net.ipv4.vs.expire_quiescent_template",
     "net.ipv4.vs.conn_reuse_mode",
+    "net.ipv4.vs.run_estimation",
     "net.bridge.bridge-nf-call-iptables",
     "net.bridge.bridge-nf-call-ip6tables",
     "net.netfilter.nf_conntrack_count",

@@ -136,6 +136,7 @@ fn fit() -> Facts {
             ("net.ipv4.vs.expire_nodest_conn", "1"),
             ("net.ipv4.vs.expire_quiescent_template", "1"),
             ("net.ipv4.vs.conn_reuse_mode", "1"),
+            ("net.ipv4.vs.run_estimation", "1"),
             ("net.bridge.bridge-nf-call-iptables", "1"),
             ("net.bridge.bridge-nf-call-ip6tables", "1"),
             ("net.netfilter.nf_conntrack_count", "1000"),
@@ -392,6 +393,12 @@ const MISTAKES: &[Mistake] = &[
         |f| set(f, "net.ipv4.vs.conn_reuse_mode", "0"),
         Level::Warn,
         "conn_reuse_mode=0",
+    ),
+    (
+        "counters",
+        |f| set(f, "net.ipv4.vs.run_estimation", "0"),
+        Level::Warn,
+        "run_estimation=0",
     ),
     (
         "conn-reuse",
@@ -873,7 +880,7 @@ fn a_table_is_aligned_and_coloured_only_if_wanted() {
     ), "{plain}");
     assert!(!plain.contains('\u{1b}'));
     assert!(table::render(&report, true).contains("\u{1b}[33mwarn\u{1b}[0m  ip-forward "));
-    assert_eq!(table::summary(&report), "32 ok, 1 to look at, 0 failed\n");
+    assert_eq!(table::summary(&report), "33 ok, 1 to look at, 0 failed\n");
 }
 
 /// Every check is in the guide with the reason that the code gives, and none else.

@@ -79,6 +79,11 @@ pub const CHECKS: &[Check] = &[
         rule: sysctls::conn_reuse,
     },
     Check {
+        name: "counters",
+        why: "metrics of traffic, `top` and `list --stats` tell what the kernel counts",
+        rule: sysctls::counters,
+    },
+    Check {
         name: "bridge-nf",
         why: "packets between pods on one bridge must pass iptables",
         rule: sysctls::bridge_nf,

@@ -110,6 +110,21 @@ pub fn conn_reuse(facts: &Facts) -> Verdict {
     }
 }
 
+/// The sums that the kernel tells are made by its estimator (`ip_vs_copy_stats`), which kernels before 6.2 cannot stop.
+pub fn counters(facts: &Facts) -> Verdict {
+    let name = "net.ipv4.vs.run_estimation";
+    match facts.number(name) {
+        None => Verdict::ok("IPVS is not at work, or always counts"),
+        Some(0) => Verdict::warn(
+            format!(
+                "{name}=0: what the kernel tells of connections, packets and bytes stands still"
+            ),
+            format!("`sysctl -w {name}=1`"),
+        ),
+        Some(value) => Verdict::ok(format!("{name}={value}")),
+    }
+}
+
 pub fn bridge_nf(facts: &Facts) -> Verdict {
     let links = match &facts.links {
         Ok(links) => links,
