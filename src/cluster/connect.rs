@@ -161,8 +161,10 @@ impl ApiAccess {
 }
 
 fn client(config: Config, meter: &RequestMeter) -> Result<Client, ConnectError> {
+    let host = config.cluster_url.authority().map(ToString::to_string);
+    let layer = meter.of_host(host.unwrap_or_default());
     let builder = ClientBuilder::try_from(config).map_err(|e| ConnectError::Client(Box::new(e)))?;
-    Ok(builder.with_layer(meter).build())
+    Ok(builder.with_layer(&layer).build())
 }
 
 /// The host of a URL, if it is an address.

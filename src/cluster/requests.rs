@@ -10,7 +10,7 @@ use tower::{Layer, Service};
 use crate::metrics::ApiRequests;
 use crate::model::Moment;
 
-/// Counts what passes a client's stack of layers; cheap to clone.
+/// Where requests are counted; cheap to clone.
 #[derive(Clone)]
 pub struct RequestMeter {
     pub requests: ApiRequests,
@@ -25,15 +25,30 @@ impl RequestMeter {
             clock,
         }
     }
+
+    /// Counts what a client asks of one API server. Requests that come here do not name it yet.
+    pub fn of_host(&self, host: String) -> MeterLayer {
+        MeterLayer {
+            meter: self.clone(),
+            host,
+        }
+    }
 }
 
-impl<S> Layer<S> for RequestMeter {
+/// Goes around a client's stack of layers. What that tries again by itself is one request, with its last answer.
+#[derive(Clone)]
+pub struct MeterLayer {
+    meter: RequestMeter,
+    host: String,
+}
+
+impl<S> Layer<S> for MeterLayer {
     type Service = Metered<S>;
 
     fn layer(&self, inner: S) -> Metered<S> {
         Metered {
             inner,
-            meter: self.clone(),
+            layer: self.clone(),
         }
     }
 }
@@ -41,7 +56,7 @@ impl<S> Layer<S> for RequestMeter {
 /// What is counted.
 pub struct Metered<S> {
     inner: S,
-    meter: RequestMeter,
+    layer: MeterLayer,
 }
 
 impl<S, A, B> Service<Request<A>> for Metered<S>
@@ -59,18 +74,17 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let method = request.method().to_string();
-        let uri = request.uri();
-        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
-        let mut words = uri.query().unwrap_or_default().split('&');
+        let mut words = request.uri().query().unwrap_or_default().split('&');
         let watches = words.any(|word| word == "watch=true");
-        let RequestMeter { requests, clock } = self.meter.clone();
-        let begun = clock();
+        let MeterLayer { meter, host } = self.layer.clone();
+        let begun = (meter.clock)();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let result = answer.await;
             let status = result.as_ref().ok().map(|answer| answer.status().as_u16());
-            let seconds = clock().since(begun).as_secs_f64();
-            requests.ended(&method, &host, status, (!watches).then_some(seconds));
+            let seconds = (meter.clock)().since(begun).as_secs_f64();
+            let seconds = (!watches).then_some(seconds);
+            meter.requests.ended(&method, &host, status, seconds);
             result
         })
     }
@@ -87,7 +101,7 @@ mod tests {
     use super::*;
     use crate::metrics::Catalogue;
 
-    /// The API server answers after a second, but at `/gone`.
+    /// The API server answers, but at `/gone`.
     async fn answer(request: Request<()>) -> io::Result<Response<()>> {
         match request.uri().path() {
             "/gone" => Err(io::Error::other("gone")),
@@ -101,14 +115,15 @@ mod tests {
         let meter = RequestMeter::new(Arc::new(move || {
             Moment(Duration::from_secs(seconds.fetch_add(1, Ordering::Relaxed)))
         }));
+        let layer = meter.of_host("192.0.2.1:6443".to_owned());
+        // As a client hands them to its layers.
         for path in [
             "/api/v1/services?limit=500",
             "/api/v1/services?watch=true&timeoutSeconds=60",
             "/gone",
         ] {
-            let request = Request::get(format!("https://192.0.2.1:6443{path}"));
-            let request = request.body(()).unwrap();
-            let _ = meter.layer(service_fn(answer)).oneshot(request).await;
+            let request = Request::get(path).body(()).unwrap();
+            let _ = layer.layer(service_fn(answer)).oneshot(request).await;
         }
         let mut catalogue = Catalogue::default();
         meter.requests.register(&mut catalogue);

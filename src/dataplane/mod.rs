@@ -143,7 +143,7 @@ pub trait Dataplane {
     /// names it. Costs the number of virtual servers that drain.
     fn refresh(&mut self, observed: &mut Self::Observed) -> Result<Self::Scope, Error>;
 
-    /// What a step would change in the dumps that people know.
+    /// What a step would change in the dumps that people know; nothing, for one that leaves no trace.
     fn drift(step: &Self::Step, observed: &Self::Observed) -> Vec<Drift>;
 
     /// The mark by which clients on this node are led to `server` at `vip`; `None`: they are not led

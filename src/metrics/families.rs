@@ -99,7 +99,7 @@ families! {
     drains_begun: Counter = "ipvs_agent_drains_begun",
         "Real servers that have begun to drain";
     drains_ended: Family<ByReason, Counter> = "ipvs_agent_drains_ended",
-        "Drains that ended: idle, without a connection left; cut, at the deadline or as the node was lost; deleted, with the Service or its port; returned, as the endpoint serves again";
+        "Drains that ended: idle, without a connection left; cut, at the deadline or as the node was lost; deleted, with the Service, its port or its address; returned, as the endpoint serves again";
 
     refused: Family<ByReason, Gauge> = "ipvs_agent_refused_objects",
         "Services of which a part is not served as asked, by the reason that their Events have";

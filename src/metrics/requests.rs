@@ -28,7 +28,7 @@ impl ApiRequests {
     pub fn register(&self, catalogue: &mut Catalogue) {
         catalogue.put(
             "rest_client_requests",
-            "Requests to the API server, by status, which tells of an error where no answer came",
+            "Requests to the API server, by status",
             self.made.clone(),
         );
         catalogue.put(

@@ -233,7 +233,10 @@ impl<D: Dataplane> Loop<D> {
         let in_doubt = self.memory.in_doubt || network_changed || pace.failures() > 0;
         if trigger == Trigger::Audit && !in_doubt {
             let settled = self.engine.settled().unwrap_or_default();
-            self.tell_drift(&self.engine.plan(&settled, now));
+            let steps = self.engine.plan(&settled, now);
+            if let Some(observed) = self.engine.observed() {
+                self.tell_drift(&steps, observed);
+            }
         }
         let resolution = self.resolve(None);
         if network_changed {
@@ -552,7 +555,9 @@ impl<D: Dataplane> Loop<D> {
     }
 
     /// An audit that finds work has found somebody else's hand, or a mistake of ours.
-    fn tell_drift(&self, steps: &[D::Step]) {
+    fn tell_drift(&self, steps: &[D::Step], observed: &D::Observed) {
+        let of_drift = |step: &&D::Step| !D::drift(step, observed).is_empty();
+        let steps: Vec<&D::Step> = steps.iter().filter(of_drift).collect();
         if steps.is_empty() {
             return;
         }

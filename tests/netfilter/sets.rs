@@ -145,7 +145,7 @@ fn entry(set_type: SetType, family: Family) -> BoxedStrategy<Entry> {
     let net = (address(family), 1..=family.host_prefix())
         .prop_map(|(addr, length)| IpNet::new(addr, length).unwrap().trunc());
     match set_type {
-        SetType::HashIpPort => vip.prop_map(Entry::IpPort).boxed(),
+        SetType::HashIpPort | SetType::HashIpPortTimeout(_) => vip.prop_map(Entry::IpPort).boxed(),
         SetType::HashIpPortIp => (vip, address(family))
             .prop_map(|(vip, source)| Entry::IpPortIp { vip, source })
             .boxed(),
@@ -286,6 +286,38 @@ fn what_ipset_restores_the_client_reads() {
     });
 }
 
+/// What is held is let go, whoever dies.
+#[test]
+fn an_entry_with_a_time_can_be_deleted_and_leaves_by_itself() {
+    in_namespace(|| {
+        let mut client = IpsetClient::open().unwrap();
+        let entry = Entry::IpPort("192.0.2.1:80/TCP".parse().unwrap());
+        let add = SetCommand::Add(name("S"), entry);
+        let made = spec("S", SetType::HashIpPortTimeout(1), Family::V4);
+        all_applied(
+            client
+                .batch(&[SetCommand::Create(made), add.clone()])
+                .unwrap(),
+        );
+        let told = run("ipset save S");
+        assert!(
+            told.contains("timeout 1") && told.contains("add S 192.0.2.1,tcp:80 timeout "),
+            "{told}"
+        );
+        let delete = SetCommand::Delete(name("S"), entry);
+        all_applied(client.batch(&[delete]).unwrap());
+        assert_eq!(client.entries(&name("S")).unwrap(), []);
+        all_applied(client.batch(&[add]).unwrap());
+        for _ in 0..300 {
+            if client.entries(&name("S")).unwrap().is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("it is still there");
+    });
+}
+
 #[test]
 fn twenty_thousand_entries_are_all_there_and_all_go() {
     let tuple = |number: u32, family| {
@@ -306,7 +338,7 @@ fn twenty_thousand_entries_are_all_there_and_all_go() {
                 let entries: Vec<Entry> = (0..MANY)
                     .map(|number| (number, tuple(number, family)))
                     .map(|(number, vip)| match set_type {
-                        SetType::HashIpPort => Entry::IpPort(vip),
+                        SetType::HashIpPort | SetType::HashIpPortTimeout(_) => Entry::IpPort(vip),
                         SetType::HashIpPortIp => Entry::IpPortIp {
                             vip,
                             source: vip.addr,

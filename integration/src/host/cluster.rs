@@ -17,8 +17,8 @@ use crate::cluster::{POD_NETWORK, PROGRAMS};
 /// Installs the chart with an image, an archive that containerd imports, and sees the cluster through its checks.
 pub fn cluster(kernel: Kernel, image: &Path) -> Result<()> {
     ensure!(
-        kernel != Kernel::Uml,
-        "a cluster's nodes need a kernel with more than one processor: native-legacy, native-nft or qemu"
+        matches!(kernel, Kernel::NativeNft | Kernel::Qemu),
+        "a cluster's nodes have iptables-nft and more than one processor: --kernel native-nft or qemu"
     );
     let cache = cache()?;
     for (program, _) in PROGRAMS {

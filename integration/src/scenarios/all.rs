@@ -157,7 +157,7 @@ pub const ALL: &[Scenario] = &[
     ),
     ipvs(
         "another-scheduler",
-        "a change of scheduler refuses nobody",
+        "a change of scheduler refuses nobody outside",
         tuning::another_scheduler,
     ),
     ipvs(

@@ -205,8 +205,10 @@ pub fn kube_proxy_metrics(lab: &mut Lab) -> Result<()> {
         let series = metrics.iter().filter(|(name, _)| name.starts_with(begin));
         series.map(|(_, value)| value).sum()
     };
-    let answered = total("rest_client_requests_total{code=\"200\",method=\"GET\",host=\"");
-    let timed = total("rest_client_request_duration_seconds_count{verb=\"GET\",host=\"");
+    let answered =
+        total("rest_client_requests_total{code=\"200\",method=\"GET\",host=\"10.97.0.1:6443\"}");
+    let timed =
+        total("rest_client_request_duration_seconds_count{verb=\"GET\",host=\"10.97.0.1:6443\"}");
     ensure!(
         timed >= 3.0 && answered >= timed + 3.0,
         "{answered} requests were answered, {timed} were timed"

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use ipvs_sys::{Service, Timeouts};
 
 use super::key::ServerKey;
-use super::step::{Step, held};
+use super::step::Step;
 use crate::dataplane::Drains;
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
 use crate::model::{Family, Moment, Protocol, RealServerKey, Thresholds, VipPort};
@@ -136,12 +136,8 @@ impl Observed {
             Step::DelMember(member) => {
                 self.members.remove(member);
             }
-            Step::HoldClients(vip) => {
-                self.members.insert(held(*vip));
-            }
-            Step::LetClientsIn(vip) => {
-                self.members.remove(&held(*vip));
-            }
+            // The kernel lets them in by itself, should the agent not.
+            Step::HoldClients(_) | Step::LetClientsIn(_) => {}
             Step::AddRoute(net) => {
                 self.routes.insert(*net);
             }

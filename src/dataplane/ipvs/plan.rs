@@ -13,7 +13,7 @@ use super::key::ServerKey;
 use super::members::OfServer;
 use super::observed::Observed;
 use super::ramp::share;
-use super::step::{Step, held};
+use super::step::Step;
 use super::target::{Scope, Target};
 use super::{rules, sysctl, timeouts};
 use crate::dataplane::policy::members::has_serving;
@@ -274,9 +274,8 @@ fn virtual_server(
                 steps.push(Step::DelVirtualServer(key));
             } else if service != have.service {
                 let reschedules = service.scheduler != have.service.scheduler;
-                let held = key
-                    .tuple()
-                    .filter(|vip| reschedules && !target.members.contains_key(&held(*vip)));
+                let held = key.tuple();
+                let held = held.filter(|vip| reschedules && vip.protocol != Protocol::Udp);
                 steps.extend(held.map(Step::HoldClients));
                 steps.push(Step::SetVirtualServer(key, service));
                 steps.extend(held.map(Step::LetClientsIn));

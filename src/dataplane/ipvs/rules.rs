@@ -197,6 +197,7 @@ fn filtering(base: &TargetBase, words: &Words<'_>) -> Vec<Chain> {
             [
                 refuse(),
                 drop_from_elsewhere,
+                words.hold(),
                 words.accept_health_checks(),
                 end_lost,
                 Rule::new(

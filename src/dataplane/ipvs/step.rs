@@ -57,7 +57,8 @@ pub enum Step {
     SetVirtualServer(ServerKey, Service),
     /// Around a change of scheduler: while the kernel waits for the readers of the old one there is none
     /// (`ip_vs_edit_service`), and it refuses new clients of an address that it has. They get no answer, and ask
-    /// again a second later. Clients that are led by a mark are not held.
+    /// again a second later. Clients that are led by a mark are not held, nor is UDP: who sends one way alone is new
+    /// for ever, and needs no scheduler.
     HoldClients(VipPort),
     LetClientsIn(VipPort),
     DelVirtualServer(ServerKey),
@@ -283,9 +284,9 @@ impl fmt::Display for Step {
 }
 
 /// What keeps new clients of a tuple without an answer.
-pub fn held(vip: VipPort) -> Member {
+fn held(vip: VipPort) -> Member {
     Member {
-        set: SetKind::Dropped,
+        set: SetKind::Held,
         element: Element::VipPort(vip),
     }
 }

@@ -12,7 +12,6 @@ use super::kernel::apply::{Outcome, Subsystem, apply_by};
 use super::observed::{Base, Draining, ObservedRealServer, ObservedVirtualServer};
 use super::share::Share;
 use super::signature::is_signed;
-use super::step::held;
 use super::{IpvsDataplane, Observed, Scope, ServerKey, Settings, Step, Target, convert, sysctl};
 use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::policy::sets::{Element, Member, SetKind};
@@ -268,8 +267,8 @@ impl Kernel {
             Step::DelStrayRoute { .. } => true,
             Step::AddMember(member) => self.add_member(*member),
             Step::DelMember(member) => self.del_member(*member),
-            Step::HoldClients(vip) => self.add_member(held(*vip)),
-            Step::LetClientsIn(vip) => self.del_member(held(*vip)),
+            // Not seen by who reads, and gone by itself.
+            Step::HoldClients(_) | Step::LetClientsIn(_) => true,
             Step::AddRoute(net) => {
                 self.routes.insert(*net);
                 true

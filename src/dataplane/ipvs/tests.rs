@@ -7,6 +7,7 @@ mod flows;
 mod foreign;
 mod kernel;
 mod laws;
+mod reschedule;
 mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use proptest::prelude::*;
 
 use super::members::OfServer;
 use super::observed::Observed;
-use super::step::{Step, held};
+use super::step::Step;
 use super::target::{Scope, Target};
 use super::{ServerKey, Settings, plan::plan};
 use crate::dataplane::ClusterNetwork;

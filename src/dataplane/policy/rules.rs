@@ -147,6 +147,11 @@ impl Words<'_> {
         )
     }
 
+    /// New clients of a tuple whose virtual server is being changed get no answer, and ask again.
+    pub fn hold(&self) -> Rule {
+        Rule::new([self.to(SetKind::Held), Match::State("NEW")], Target::Drop)
+    }
+
     /// As kube-proxy does: a balancer that hears nothing takes the node for broken.
     pub fn accept_health_checks(&self) -> Rule {
         Rule::new(

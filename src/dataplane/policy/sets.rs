@@ -14,6 +14,9 @@ use crate::netfilter::ipset::SetType;
 /// Elements that a set may hold; the kernel's default of 65,536 is too few for large clusters.
 pub const MAX_ELEMENTS: u32 = 1 << 20;
 
+/// Longer than what it is for takes, and no longer than a client waits before its second try.
+const HELD_SECONDS: u32 = 2;
+
 /// One of the agent's sets; each exists once for each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetKind {
@@ -43,6 +46,9 @@ pub enum SetKind {
     Refused,
     /// Endpoints, but none that the traffic policy permits: new connections get no answer.
     Dropped,
+    /// New connections to these get no answer for a moment. Nothing stays here for long: should the agent not
+    /// delete an entry, the kernel does.
+    Held,
     /// Packets to these are routed to IPVS. An entry here is what makes a VIP live.
     Live,
     /// Clients on this node get the mark that an entry carries, and by it all endpoints.
@@ -89,7 +95,7 @@ impl SetKind {
     ];
 
     /// What the IPVS dataplane asks, in the order in which an added virtual server enters them.
-    pub const IPVS: [Self; 15] = [
+    pub const IPVS: [Self; 16] = [
         Self::Owned,
         Self::Marks,
         Self::External,
@@ -101,6 +107,7 @@ impl SetKind {
         Self::Sources,
         Self::Refused,
         Self::Dropped,
+        Self::Held,
         Self::Live,
         Self::Near,
         Self::NearFlows,
@@ -114,6 +121,7 @@ impl SetKind {
             Self::Pods | Self::NodePods | Self::Marks => SetType::HashNet,
             Self::Sources => SetType::HashIpPortNet,
             Self::Near => SetType::HashIpPortSkbmark,
+            Self::Held => SetType::HashIpPortTimeout(HELD_SECONDS),
             Self::HealthPorts => SetType::BitmapPort,
             _ => SetType::HashIpPort,
         }
@@ -146,6 +154,7 @@ impl fmt::Display for SetKind {
             Self::Sources => "SOURCES",
             Self::Refused => "REFUSED",
             Self::Dropped => "DROPPED",
+            Self::Held => "HELD",
             Self::Live => "LIVE",
             Self::Near => "NEAR",
             Self::NearFlows => "NEAR-FLOWS",

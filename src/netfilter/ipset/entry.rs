@@ -48,6 +48,8 @@ pub struct NameError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetType {
     HashIpPort,
+    /// Entries leave by themselves after so many seconds.
+    HashIpPortTimeout(u32),
     /// Each entry carries a mark, for rules that put it on packets (`skbinfo`).
     HashIpPortSkbmark,
     HashIpPortIp,
@@ -69,7 +71,9 @@ impl SetType {
 impl fmt::Display for SetType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::HashIpPort | Self::HashIpPortSkbmark => "hash:ip,port",
+            Self::HashIpPort | Self::HashIpPortTimeout(_) | Self::HashIpPortSkbmark => {
+                "hash:ip,port"
+            }
             Self::HashIpPortIp => "hash:ip,port,ip",
             Self::HashIpPortNet => "hash:ip,port,net",
             Self::HashNet => "hash:net",

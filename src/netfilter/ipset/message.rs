@@ -79,8 +79,10 @@ fn create(spec: &SetSpec) -> Request {
             if spec.set_type.carries_marks() {
                 data.u32_be(ATTR_CADT_FLAGS, FLAG_WITH_SKBINFO);
             }
-            if spec.set_type == SetType::HashIpTimeout {
-                data.u32_be(ATTR_TIMEOUT, DEFAULT_TIMEOUT);
+            match spec.set_type {
+                SetType::HashIpTimeout => _ = data.u32_be(ATTR_TIMEOUT, DEFAULT_TIMEOUT),
+                SetType::HashIpPortTimeout(seconds) => _ = data.u32_be(ATTR_TIMEOUT, seconds),
+                _ => {}
             }
         });
     request

@@ -9,7 +9,9 @@ use super::*;
 use crate::cluster::{Kind, SourceBoard};
 use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::{ClusterNetwork, Counters, Holdings};
-use crate::model::{Drift, NodeNetwork, Protocol, Scheduler, ServicePort, ServiceSpec, VipPort};
+use crate::model::{
+    Drift, NodeNetwork, Protocol, Scheduler, ServicePort, ServiceSpec, VipPort, drift,
+};
 use crate::resolve::{Change, DesiredState, Policy};
 use crate::sync::engine::EngineConfig;
 use crate::sync::place::PlaceConfig;
@@ -122,8 +124,8 @@ impl Dataplane for Tuples {
         Ok(Touched::default())
     }
 
-    fn drift(_: &Add, _: &BTreeSet<VipPort>) -> Vec<Drift> {
-        Vec::new()
+    fn drift(step: &Add, _: &BTreeSet<VipPort>) -> Vec<Drift> {
+        vec![Drift::comes(drift::Kind::Ipvs, step.to_string())]
     }
 
     fn holdings(observed: &BTreeSet<VipPort>) -> Holdings {

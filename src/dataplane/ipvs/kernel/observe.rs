@@ -24,7 +24,10 @@ use crate::model::{Family, RealServerKey, Thresholds};
 pub fn observe(plane: &mut IpvsDataplane, previous: Option<&Observed>) -> Result<Observed, Error> {
     let mut observed = Observed::default();
     observed.base = base(plane)?;
-    observed.members = read_members(&mut plane.sets, &observed.base.sets)?;
+    // What is held is let go within its plan, or by the kernel.
+    let lasting = |(set, _): &&(SetKind, Family)| *set != SetKind::Held;
+    let lasting = observed.base.sets.iter().filter(lasting).copied().collect();
+    observed.members = read_members(&mut plane.sets, &lasting)?;
     let routes = plane
         .routes
         .routes()

@@ -231,9 +231,9 @@ fn clients_are_held_around_a_change_of_scheduler_alone() {
     assert_eq!(
         texts(bench.steps()),
         [
-            "ipset add IPVS-AGENT-4-DROPPED 10.96.0.10,tcp:80",
+            "ipset add IPVS-AGENT-4-HELD 10.96.0.10,tcp:80",
             "ipvsadm -E -t 10.96.0.10:80 -s wlc -p 60",
-            "ipset del IPVS-AGENT-4-DROPPED 10.96.0.10,tcp:80",
+            "ipset del IPVS-AGENT-4-HELD 10.96.0.10,tcp:80",
         ]
     );
 }

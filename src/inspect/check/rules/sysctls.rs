@@ -110,16 +110,16 @@ pub fn conn_reuse(facts: &Facts) -> Verdict {
     }
 }
 
-/// The sums that the kernel tells are made by its estimator (`ip_vs_copy_stats`), which kernels before 6.2 cannot stop.
+/// The kernel counts by processor; the sums that it tells are its estimator's (`ip_vs_copy_stats`).
 pub fn counters(facts: &Facts) -> Verdict {
     let name = "net.ipv4.vs.run_estimation";
     match facts.number(name) {
         None => Verdict::ok("IPVS is not at work, or always counts"),
         Some(0) => Verdict::warn(
             format!(
-                "{name}=0: what the kernel tells of connections, packets and bytes stands still"
+                "{name}=0: the sums that the kernel tells of connections, packets and bytes stand still"
             ),
-            format!("`sysctl -w {name}=1`"),
+            format!("`sysctl -w {name}=1`; what was missed is added to the sums at once"),
         ),
         Some(value) => Verdict::ok(format!("{name}={value}")),
     }
