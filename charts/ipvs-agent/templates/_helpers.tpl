@@ -54,6 +54,10 @@ app.kubernetes.io/part-of: ipvs-agent
 {{- $host := contains ":" . | ternary (printf "[%s]" .) . }}
 {{- $_ := set $config "apiserver" (list (printf "https://%s:%v" $host $.Values.k8sServicePort)) }}
 {{- end }}
+{{- $route := default "0x2000" $config.routeMark }}
+{{- if eq (int64 $route) (int64 (default "0x4000" $config.masqueradeMark)) }}
+{{- fail (printf "\n\nconfig.routeMark and config.masqueradeMark are both %s: they must be two bits.\n" $route) }}
+{{- end }}
 {{- toYaml $config }}
 {{- end }}
 

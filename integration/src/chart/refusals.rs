@@ -88,6 +88,14 @@ const REFUSED: &[(&str, &[&str])] = &[
         "{ config: { metricsAddress: '0.0.0.0:10249' }, serviceMonitor: { enabled: true }, podMonitor: { enabled: true } }",
         &["scrape every agent twice"],
     ),
+    (
+        "config: { routeMark: '16384' }",
+        &["config.routeMark and config.masqueradeMark", "two bits"],
+    ),
+    (
+        "config: { clusterCidr: [10.244.0.0/40] }",
+        &["clusterCidr", "does not match pattern"],
+    ),
     ("image: { tag: 1.0 }", &["tag", "want string"]),
     (
         "updateStrategy: { rollingUpdate: { maxSurge: 1 } }",

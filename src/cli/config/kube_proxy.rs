@@ -1,5 +1,5 @@
 //! kube-proxy's `KubeProxyConfiguration` v1alpha1, read as it is: each field is done, or named in a warning
-//! with what to do instead. One that says what kube-proxy does by default anyway is passed over.
+//! with what to do instead. One that asks for nothing is passed over.
 //!
 //! Fields and defaults: `k8s.io/kube-proxy/config/v1alpha1/types.go` and its `defaults.go`.
 
@@ -16,7 +16,7 @@ enum Fate {
     Flag(&'static str),
     /// Decides about others, or means the same in other words.
     Special,
-    /// Not done. What kube-proxy does without the field, and what to do instead.
+    /// Not done. Values by which nothing is asked for that the agent does not do anyway, and what to do instead.
     Instead(&'static [&'static str], &'static str),
 }
 
@@ -65,7 +65,7 @@ const FIELDS: &[(&str, Fate)] = &[
     (
         "bindAddress",
         Instead(
-            &["0.0.0.0", "::"],
+            &["0.0.0.0"],
             "the node's addresses come from its Node object and its interfaces",
         ),
     ),
@@ -89,7 +89,7 @@ const FIELDS: &[(&str, Fate)] = &[
     (
         "iptables.localhostNodePorts",
         Instead(
-            &["false", "true"],
+            &["false"],
             "NodePorts never answer on loopback (CVE-2020-8558)",
         ),
     ),
@@ -138,26 +138,23 @@ const FIELDS: &[(&str, Fate)] = &[
     ),
     (
         "conntrack.maxPerCore",
-        Instead(&["32768"], "set net.netfilter.nf_conntrack_max on the node"),
+        Instead(&[], "set net.netfilter.nf_conntrack_max on the node"),
     ),
     (
         "conntrack.min",
-        Instead(
-            &["131072"],
-            "set net.netfilter.nf_conntrack_max on the node",
-        ),
+        Instead(&[], "set net.netfilter.nf_conntrack_max on the node"),
     ),
     (
         "conntrack.tcpEstablishedTimeout",
         Instead(
-            &["24h", "24h0m0s"],
+            &[],
             "set net.netfilter.nf_conntrack_tcp_timeout_established on the node",
         ),
     ),
     (
         "conntrack.tcpCloseWaitTimeout",
         Instead(
-            &["1h", "1h0m0s"],
+            &[],
             "set net.netfilter.nf_conntrack_tcp_timeout_close_wait on the node",
         ),
     ),

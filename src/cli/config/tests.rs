@@ -277,6 +277,62 @@ fn each_field_of_kube_proxy_is_done_or_named_with_what_to_do() {
     assert!(parsed.warnings[1].contains("nf_conntrack_max"));
 }
 
+/// No field is passed over in silence.
+#[test]
+fn each_field_alone_sets_something_or_is_warned_of() {
+    let mut seen = 0;
+    for (path, _) in kube_proxy::described() {
+        let mode = match path.split('.').next() {
+            Some("nftables") => "nftables",
+            Some("ipvs") => "ipvs",
+            _ => "iptables",
+        };
+        let value = match path {
+            "apiVersion" | "kind" => continue,
+            "mode" => "",
+            "logging.format" => "json",
+            "ipvs.scheduler" => "sh",
+            "detectLocalMode" => "NodeCIDR",
+            "clientConnection.kubeconfig" => "/etc/k",
+            "clusterCIDR" => "10.0.0.0/8",
+            "nodePortAddresses" => "[primary]",
+            "healthzBindAddress" | "metricsBindAddress" => "'127.0.0.7:7'",
+            "winkernel" | "featureGates" | "logging.vmodule" | "logging.options" => "{a: b}",
+            path if path.ends_with("masqueradeBit") => "13",
+            path if path.ends_with("eriod") || path.ends_with("imeout") => "7s",
+            path if path.ends_with("masqueradeAll") => "true",
+            "iptables.localhostNodePorts" | "enableProfiling" | "conntrack.tcpBeLiberal" => "true",
+            "ipvs.excludeCIDRs" => "[10.0.0.0/8]",
+            // Either way the agent does what it does.
+            "bindAddressHardFail" | "ipvs.strictARP" | "windowsRunAsService" => continue,
+            _ => "'7'",
+        };
+        let mut text = format!("mode: {mode}\n");
+        if path != "mode" {
+            let (group, field) = path.split_once('.').unwrap_or(("", path));
+            text += &match group {
+                "" => format!("{field}: {value}\n"),
+                group => format!("{group}: {{{field}: {value}}}\n"),
+            };
+        }
+        let without = if path == "mode" {
+            ""
+        } else {
+            &format!("mode: {mode}\n")
+        };
+        let [before, after] = [without, &text].map(|text| {
+            parsed("", &of_kube_proxy(text)).unwrap_or_else(|refusal| panic!("{refusal:?}"))
+        });
+        let warned = after.warnings.iter().any(|warning| warning.contains(path));
+        assert!(
+            warned || after.effective != before.effective,
+            "{path}: {value}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 45, "{seen}");
+}
+
 #[test]
 fn kube_proxys_file_is_held_to_its_fields() {
     for (text, told) in [
