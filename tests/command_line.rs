@@ -129,6 +129,34 @@ fn wrong_rules_and_wrong_words_exit_alike() {
     assert_eq!(agent(&["ipvsadm", "-Q"]).status.code(), Some(2));
 }
 
+/// On standard output a file that sets the same; what is in vain beside it.
+#[test]
+fn a_configuration_is_checked_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kube-proxy.yaml");
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+                mode: iptables\nhostnameOverride: n7\nconntrack: {min: 131072}\nclusterCIDR: 10.244.0.0/16\n";
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let words = ["run", "--check-config", "--config", file];
+    let output = agent(&[&words[..], &["--cluster-cidr", "10.1.0.0/16"]].concat());
+    let told = stdout(&output);
+    let has = |line: &str| told.lines().any(|told| told.trim() == line);
+    assert!(
+        has("nodeName: n7") && has("dataplane: iptables"),
+        "the file's: {told}"
+    );
+    assert!(
+        has("- 10.1.0.0/16") && !told.contains("10.244"),
+        "the flag's: {told}"
+    );
+    let warnings = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        warnings.contains("warning: line 5: conntrack.min is not done"),
+        "{warnings}"
+    );
+}
+
 #[test]
 fn options_that_would_be_ignored_are_refused() {
     for words in [

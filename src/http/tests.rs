@@ -209,19 +209,76 @@ fn answers_are_counted_by_their_status() {
     }
 }
 
-/// Prometheus 3 refuses a scrape whose type it does not know.
-#[tokio::test]
+/// Pages of an agent that has run for an hour.
 #[expect(clippy::disallowed_methods, reason = "the pages have a clock")]
-async fn metrics_have_the_type_that_was_asked_for() {
-    let pages = Pages {
-        board: Arc::new(board()),
+fn pages(board: Board) -> Pages {
+    Pages {
+        board: Arc::new(board),
         traffic: None,
         dataplane: "ipvs",
         effective: Arc::default(),
-        started: std::time::Instant::now(),
+        started: std::time::Instant::now().checked_sub(HOUR).unwrap(),
         patience: PATIENCE,
-        source_patience: Duration::ZERO,
+        source_patience: PATIENCE,
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Status and body.
+async fn page(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+    (status, String::from_utf8(body.unwrap().into()).unwrap())
+}
+
+/// A write that failed, a kernel that cannot be read, a source that is silent: each is told by both pages, with
+/// its reason, and by neither once it is over. Whether the agent lives is another question.
+#[tokio::test]
+async fn what_is_broken_is_red_with_its_reason_until_it_is_mended() {
+    let time = Arc::new(AtomicU64::new(3590));
+    let clock = Arc::clone(&time);
+    let sources = SourceBoard::new(move || at(clock.load(Ordering::Relaxed)));
+    let pages = pages(Board::new(sources.clone()));
+    let board = pages.board.clone();
+    let all_well = || {
+        sources.good(Kind::Services, true);
+        board.passed(&Pass::default(), false, at(3590));
     };
+    let write = || fail(&board, 60);
+    let read = || board.failed("cannot dump virtual servers", at(60));
+    let silence = || {
+        time.store(60, Ordering::Relaxed);
+        sources.good(Kind::Services, true);
+        time.store(3590, Ordering::Relaxed);
+    };
+    let troubles: [(&dyn Fn(), &str); 3] = [
+        (&write, "refused"),
+        (&read, "cannot dump virtual servers"),
+        (&silence, "it is silent"),
+    ];
+    for (trouble, reason) in troubles {
+        all_well();
+        let (status, body) = page(healthz(State(pages.clone())).await).await;
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(page(readyz(State(pages.clone())).await).await.0, 200);
+        trouble();
+        let health = page(healthz(State(pages.clone())).await).await;
+        let ready = page(readyz(State(pages.clone())).await).await;
+        for (status, body) in [health, ready] {
+            assert_eq!(status, 503, "{reason}");
+            assert!(body.contains(reason), "{reason}: {body}");
+        }
+        assert_eq!(page(livez(State(pages.clone())).await).await.0, 200);
+    }
+    all_well();
+    assert_eq!(page(healthz(State(pages.clone())).await).await.0, 200);
+}
+
+/// Prometheus 3 refuses a scrape whose type it does not know.
+#[tokio::test]
+async fn metrics_have_the_type_that_was_asked_for() {
+    let pages = pages(board());
     let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let plain = "text/plain; version=0.0.4; charset=utf-8";
     // What Prometheus 2.53 sends, curl, and nobody.

@@ -36,6 +36,14 @@ pub fn health(lab: &mut Lab) -> Result<()> {
         (mode.status, mode.body.as_str()) == (200, wanted),
         "{mode:?}"
     );
+    let configz = page("n1", own, "/configz")?;
+    let told: Value = serde_json::from_str(&configz.body).context("/configz is no JSON")?;
+    let told = &told["ipvs-agent.io"];
+    // What a flag of the lab's says, and what nobody says.
+    ensure!(
+        told["nodeName"] == "n1" && told["auditInterval"].is_string(),
+        "{told}"
+    );
     let from_outside = http::get(CLIENT, at(&node_v4("n1"), METRICS_PORT)?, "/metrics")?;
     ensure!(from_outside.is_none(), "metrics for all: {from_outside:?}");
     metrics_tell_what_is_served(lab)?;
