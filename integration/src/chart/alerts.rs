@@ -74,11 +74,30 @@ pub fn tests(bench: &Bench) -> Result<()> {
 
 /// Prometheus can read each of the dashboard's queries; each panel has one, a title and a place of its own.
 pub fn dashboard(bench: &Bench) -> Result<()> {
-    let mut places = BTreeSet::new();
+    let (mut cells, mut ids) = (BTreeSet::new(), BTreeSet::new());
     for panel in panels(bench)? {
         let title = panel["title"].as_str().context("a panel without a title")?;
-        let own = places.insert(panel["gridPos"].to_string());
-        ensure!(own, "{title} lies on another panel");
+        ensure!(ids.insert(panel["id"].as_u64()), "{title} has another's id");
+        let place = |name: &str| panel["gridPos"][name].as_u64().context("no place");
+        let (left, top) = (place("x")?, place("y")?);
+        ensure!(left + place("w")? <= 24, "{title} does not fit in");
+        for (x, y) in (left..left + place("w")?).flat_map(|x| {
+            (top..top + panel["gridPos"]["h"].as_u64().unwrap_or(0)).map(move |y| (x, y))
+        }) {
+            ensure!(cells.insert((x, y)), "{title} lies on another panel");
+        }
+        let mut letters = BTreeSet::new();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let letter = target["refId"].as_str().context("no refId")?;
+            ensure!(letters.insert(letter), "{title}: two queries {letter}");
+            for asks in [&panel, target] {
+                let source = &asks["datasource"];
+                ensure!(
+                    source["type"] == "prometheus" && source["uid"] == "${datasource}",
+                    "{title} asks {source}"
+                );
+            }
+        }
     }
     let queries = queries(bench)?.into_iter().enumerate();
     let rules: Vec<Value> = queries
@@ -106,6 +125,18 @@ pub fn queries(bench: &Bench) -> Result<Vec<(String, String)>> {
             queries.push((title.to_owned(), without_variables(query)));
         }
     }
+    // What variables are chosen from: the values of a label.
+    for variable in variables(bench)? {
+        let name = variable["name"].as_str().context("no name")?;
+        if let Some(query) = variable["query"].as_str()
+            && let Some(inner) = query.strip_prefix("label_values(")
+        {
+            let (series, label) = inner.rsplit_once(',').context("no label")?;
+            let label = label.trim().trim_end_matches(')');
+            let asked = format!("count by ({label}) ({})", without_variables(series));
+            queries.push((format!("the variable {name}"), asked));
+        }
+    }
     Ok(queries)
 }
 
@@ -123,8 +154,7 @@ pub fn names_in_queries(bench: &Bench) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for query in queries {
         let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let ours =
-            words.filter(|word| word.starts_with("ipvs_agent_") || word.starts_with("kubeproxy_"));
+        let ours = words.filter(|word| OURS.iter().any(|prefix| word.starts_with(prefix)));
         names.extend(ours.map(str::to_owned));
     }
     ensure!(names.len() > 10, "{names:?}");
@@ -146,9 +176,23 @@ pub fn alert_rules(bench: &Bench) -> Result<Vec<Value>> {
 }
 
 fn panels(bench: &Bench) -> Result<Vec<Value>> {
-    let dashboard: Value = serde_json::from_str(&bench.read("dashboards/ipvs-agent.json")?)?;
-    dashboard["panels"].as_array().cloned().context("no panels")
+    let panels = whole(bench)?["panels"].as_array().cloned();
+    panels.context("no panels")
 }
+
+fn variables(bench: &Bench) -> Result<Vec<Value>> {
+    let list = whole(bench)?["templating"]["list"].as_array().cloned();
+    list.context("no variables")
+}
+
+fn whole(bench: &Bench) -> Result<Value> {
+    Ok(serde_json::from_str(
+        &bench.read("dashboards/ipvs-agent.json")?,
+    )?)
+}
+
+/// How the names of metrics begin that may be asked for.
+const OURS: [&str; 3] = ["ipvs_agent_", "kubeproxy_", "rest_client_"];
 
 fn without_variables(query: &str) -> String {
     query

@@ -21,7 +21,9 @@ pub fn panels(bench: &Bench) -> Result<()> {
     is_served(&installed)?;
     let _prometheus = Prometheus::start(bench)?;
     let mut change = 0;
-    let queries = queries(bench)?;
+    let mut queries = queries(bench)?;
+    let others = KUBE_PROXYS.iter();
+    queries.extend(others.map(|query| ("kube-proxy's".to_owned(), (*query).to_owned())));
     eventually("every panel has an answer", || {
         change += 1;
         change_endpoints(bench, change)?;
@@ -120,4 +122,15 @@ fn encoded(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
+/// What dashboards for kube-proxy ask for, such as that of kubernetes-mixin.
+const KUBE_PROXYS: [&str; 8] = [
+    "sum(up)",
+    "sum by (instance) (rate(kubeproxy_sync_proxy_rules_duration_seconds_count[20s]))",
+    "histogram_quantile(0.99, rate(kubeproxy_sync_proxy_rules_duration_seconds_bucket[20s]))",
+    "sum by (instance) (rate(kubeproxy_network_programming_duration_seconds_count[20s]))",
+    "histogram_quantile(0.99, sum by (le) (rate(kubeproxy_network_programming_duration_seconds_bucket[20s])))",
+    "sum(rate(rest_client_requests_total{code=~\"2..\"}[20s]))",
+    "process_resident_memory_bytes",
+    "rate(process_cpu_seconds_total[20s])",
+];
 const ADDRESS: &str = "127.0.0.1:9090";
