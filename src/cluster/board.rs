@@ -100,12 +100,15 @@ impl SourceBoard {
         });
     }
 
-    /// All sources.
+    /// All sources. What is quiet is heard of by the API server's answers to its watch.
     pub fn states(&self) -> BTreeMap<Kind, SourceState> {
-        self.states
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = states.clone();
+        for (kind, state) in &mut states {
+            let answered = self.meter.answered(kind.plural());
+            state.last_heard = state.last_heard.max(answered.filter(|_| state.listed));
+        }
+        states
     }
 
     fn change<R>(&self, kind: Kind, change: impl FnOnce(&mut SourceState) -> R) -> R {

@@ -41,6 +41,16 @@ impl Kind {
         Self::Node,
         Self::ServiceCidrs,
     ];
+
+    /// As it ends the path at which the API server has them.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::EndpointSlices => "endpointslices",
+            Self::Node => "nodes",
+            Self::ServiceCidrs => "servicecidrs",
+        }
+    }
 }
 
 impl fmt::Display for Kind {

@@ -1,19 +1,22 @@
-//! Counts the requests to the API server, whoever makes them.
+//! Counts the requests to the API server, whoever makes them, and notes when each kind of object was answered.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use hyper::{Request, Response};
 use tower::{Layer, Service};
 
-use crate::metrics::ApiRequests;
+use crate::metrics::{ApiRequests, lock};
 use crate::model::Moment;
 
 /// Where requests are counted; cheap to clone.
 #[derive(Clone)]
 pub struct RequestMeter {
     pub requests: ApiRequests,
+    /// By the plural of the kind, as it ends the path: when a GET of it was last answered well.
+    answered: Arc<Mutex<BTreeMap<String, Moment>>>,
     clock: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
 
@@ -22,8 +25,15 @@ impl RequestMeter {
     pub fn new(clock: Arc<dyn Fn() -> Moment + Send + Sync>) -> Self {
         Self {
             requests: ApiRequests::default(),
+            answered: Arc::default(),
             clock,
         }
+    }
+
+    /// When the API server last answered a list or watch of a kind. A watch of what never changes tells nothing
+    /// else: it is made anew about every minute.
+    pub fn answered(&self, plural: &str) -> Option<Moment> {
+        lock(&self.answered).get(plural).copied()
     }
 
     /// Counts what a client asks of one API server. Requests that come here do not name it yet.
@@ -74,6 +84,8 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let method = request.method().to_string();
+        let path = request.uri().path();
+        let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
         let mut words = request.uri().query().unwrap_or_default().split('&');
         let watches = words.any(|word| word == "watch=true");
         let MeterLayer { meter, host } = self.layer.clone();
@@ -82,8 +94,11 @@ where
         Box::pin(async move {
             let result = answer.await;
             let status = result.as_ref().ok().map(|answer| answer.status().as_u16());
-            let seconds = (meter.clock)().since(begun).as_secs_f64();
-            let seconds = (!watches).then_some(seconds);
+            let now = (meter.clock)();
+            if method == "GET" && status.is_some_and(|status| (200..300).contains(&status)) {
+                lock(&meter.answered).insert(plural, now);
+            }
+            let seconds = (!watches).then(|| now.since(begun).as_secs_f64());
             meter.requests.ended(&method, &host, status, seconds);
             result
         })
@@ -125,6 +140,10 @@ mod tests {
             let request = Request::get(path).body(()).unwrap();
             let _ = layer.layer(service_fn(answer)).oneshot(request).await;
         }
+        assert_eq!(meter.answered("gone"), None);
+        // The second one's end, by a clock that tells one second more each time.
+        let second = Moment(Duration::from_secs(3));
+        assert_eq!(meter.answered("services"), Some(second));
         let mut catalogue = Catalogue::default();
         meter.requests.register(&mut catalogue);
         let text = catalogue.encode().unwrap();

@@ -601,6 +601,14 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         on_demand: true,
+        ..story(
+            "quiet-sources",
+            "what never changes is not taken for stale",
+            lifecycle::quiet,
+        )
+    },
+    Scenario {
+        on_demand: true,
         bare: true,
         ..ipvs(
             "scale",

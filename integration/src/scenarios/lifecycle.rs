@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -10,6 +11,7 @@ use super::{Lab, answered_by, at, unserved};
 use crate::dataplane::Dataplane;
 use crate::guest::agent::Agent;
 use crate::guest::cluster::State::{Ready, Terminating};
+use crate::guest::http;
 use crate::guest::load::Load;
 use crate::guest::probe::{
     Transport::{Tcp, Udp},
@@ -148,6 +150,31 @@ pub fn api_outage(lab: &mut Lab) -> Result<()> {
         }
     }
     unserved(lab, "n1", &other)
+}
+
+/// Sources of which nothing changes are heard of by the watches that are made anew: they are not stale.
+pub fn quiet(lab: &mut Lab) -> Result<()> {
+    lab.stop_agent("n2")?;
+    lab.start_agent_with("n2", &["--source-patience", "75s"])?;
+    lab.agent("n2")?.synced()?;
+    let began = Instant::now();
+    let mut most: f64 = 0.0;
+    while began.elapsed() < Duration::from_secs(150) {
+        let metrics = http::metrics("n2")?;
+        let silences = metrics
+            .iter()
+            .filter(|(name, _)| name.starts_with("ipvs_agent_source_silence_seconds{"));
+        let silences: Vec<f64> = silences.map(|(_, value)| *value).collect();
+        ensure!(silences.len() == 4, "{silences:?}");
+        most = silences.into_iter().fold(most, f64::max);
+        let health = http::get("n2", at("127.0.0.1", http::HEALTH_PORT)?, "/healthz")?;
+        let health = health.context("nobody listens")?;
+        ensure!(health.status == 200, "{}", health.body);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    ensure!(most > 30.0, "nothing was quiet: {most} s");
+    lab.stop_agent("n2")?;
+    lab.start_agent("n2")
 }
 
 pub fn manifests(lab: &mut Lab) -> Result<()> {
