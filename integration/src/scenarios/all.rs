@@ -286,6 +286,12 @@ pub const ALL: &[Scenario] = &[
         "virtual servers, rules, jumps, sets and the policy rule repaired",
         repair::repair,
     ),
+    // It takes two and a half minutes, whatever serves.
+    by_rules(
+        "quiet-sources",
+        "what never changes is not taken for stale",
+        lifecycle::quiet,
+    ),
     story(
         "api-outage",
         "the API server goes, changes and comes back",
@@ -597,14 +603,6 @@ pub const ALL: &[Scenario] = &[
             "shell-scale",
             "list, save and restore at 5,000 × 10: figures, against ipvsadm",
             shell_table::scale,
-        )
-    },
-    Scenario {
-        on_demand: true,
-        ..story(
-            "quiet-sources",
-            "what never changes is not taken for stale",
-            lifecycle::quiet,
         )
     },
     Scenario {
