@@ -1,12 +1,13 @@
 //! How each source is doing, for health and the log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tracing::{info, warn};
 
 use super::event::Kind;
 use super::requests::RequestMeter;
+use crate::metrics::lock;
 use crate::model::Moment;
 
 /// State of every source; cheap to clone.
@@ -102,17 +103,16 @@ impl SourceBoard {
 
     /// All sources. What is quiet is heard of by the API server's answers to its watch.
     pub fn states(&self) -> BTreeMap<Kind, SourceState> {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut states = states.clone();
+        let mut states = lock(&self.states).clone();
         for (kind, state) in &mut states {
-            let answered = self.meter.answered(kind.plural());
+            let answered = self.meter.answered(*kind);
             state.last_heard = state.last_heard.max(answered.filter(|_| state.listed));
         }
         states
     }
 
     fn change<R>(&self, kind: Kind, change: impl FnOnce(&mut SourceState) -> R) -> R {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = lock(&self.states);
         change(states.entry(kind).or_default())
     }
 }

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use tower::{Layer, Service};
 
+use super::event::Kind;
 use crate::metrics::{ApiRequests, lock};
 use crate::model::Moment;
 
@@ -15,8 +16,8 @@ use crate::model::Moment;
 #[derive(Clone)]
 pub struct RequestMeter {
     pub requests: ApiRequests,
-    /// By the plural of the kind, as it ends the path: when a GET of it was last answered well.
-    answered: Arc<Mutex<BTreeMap<String, Moment>>>,
+    /// When a list or watch of a kind was last answered well. Of nothing else: names would be without end.
+    answered: Arc<Mutex<BTreeMap<Kind, Moment>>>,
     clock: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
 
@@ -32,8 +33,8 @@ impl RequestMeter {
 
     /// When the API server last answered a list or watch of a kind. A watch of what never changes tells nothing
     /// else: it is made anew about every minute.
-    pub fn answered(&self, plural: &str) -> Option<Moment> {
-        lock(&self.answered).get(plural).copied()
+    pub fn answered(&self, kind: Kind) -> Option<Moment> {
+        lock(&self.answered).get(&kind).copied()
     }
 
     /// Counts what a client asks of one API server. Requests that come here do not name it yet.
@@ -85,7 +86,9 @@ where
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let method = request.method().to_string();
         let path = request.uri().path();
-        let plural = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == plural);
+        let kind = kind.filter(|_| request.method() == Method::GET);
         let mut words = request.uri().query().unwrap_or_default().split('&');
         let watches = words.any(|word| word == "watch=true");
         let MeterLayer { meter, host } = self.layer.clone();
@@ -95,8 +98,9 @@ where
             let result = answer.await;
             let status = result.as_ref().ok().map(|answer| answer.status().as_u16());
             let now = (meter.clock)();
-            if method == "GET" && status.is_some_and(|status| (200..300).contains(&status)) {
-                lock(&meter.answered).insert(plural, now);
+            let is_well = status.is_some_and(|status| (200..300).contains(&status));
+            if let Some(kind) = kind.filter(|_| is_well) {
+                lock(&meter.answered).insert(kind, now);
             }
             let seconds = (!watches).then(|| now.since(begun).as_secs_f64());
             meter.requests.ended(&method, &host, status, seconds);
@@ -116,10 +120,10 @@ mod tests {
     use super::*;
     use crate::metrics::Catalogue;
 
-    /// The API server answers, but at `/gone`.
+    /// The API server answers, but at `/gone/nodes`.
     async fn answer(request: Request<()>) -> io::Result<Response<()>> {
         match request.uri().path() {
-            "/gone" => Err(io::Error::other("gone")),
+            "/gone/nodes" => Err(io::Error::other("gone")),
             _ => Ok(Response::default()),
         }
     }
@@ -135,15 +139,15 @@ mod tests {
         for path in [
             "/api/v1/services?limit=500",
             "/api/v1/services?watch=true&timeoutSeconds=60",
-            "/gone",
+            "/gone/nodes",
         ] {
             let request = Request::get(path).body(()).unwrap();
             let _ = layer.layer(service_fn(answer)).oneshot(request).await;
         }
-        assert_eq!(meter.answered("gone"), None);
+        assert_eq!(meter.answered(Kind::Node), None);
         // The second one's end, by a clock that tells one second more each time.
         let second = Moment(Duration::from_secs(3));
-        assert_eq!(meter.answered("services"), Some(second));
+        assert_eq!(meter.answered(Kind::Services), Some(second));
         let mut catalogue = Catalogue::default();
         meter.requests.register(&mut catalogue);
         let text = catalogue.encode().unwrap();

@@ -80,11 +80,10 @@ pub fn dashboard(bench: &Bench) -> Result<()> {
         ensure!(ids.insert(panel["id"].as_u64()), "{title} has another's id");
         let place = |name: &str| panel["gridPos"][name].as_u64().context("no place");
         let (left, top) = (place("x")?, place("y")?);
-        ensure!(left + place("w")? <= 24, "{title} does not fit in");
-        for (x, y) in (left..left + place("w")?).flat_map(|x| {
-            (top..top + panel["gridPos"]["h"].as_u64().unwrap_or(0)).map(move |y| (x, y))
-        }) {
-            ensure!(cells.insert((x, y)), "{title} lies on another panel");
+        let (right, bottom) = (left + place("w")?, top + place("h")?);
+        ensure!(right <= 24, "{title} does not fit in");
+        for cell in (left..right).flat_map(|x| (top..bottom).map(move |y| (x, y))) {
+            ensure!(cells.insert(cell), "{title} lies on another panel");
         }
         let mut letters = BTreeSet::new();
         for target in panel["targets"].as_array().into_iter().flatten() {
