@@ -57,7 +57,7 @@ test-matrix: build ## Every cell of the conformance matrix: make test-matrix KER
 .PHONY: conformance
 conformance: build ## Every story and every cell by every dataplane, then docs/conformance.md from what they proved
 	@$(CARGO_TARGET_DIR)/debug/lab conformance --forget
-	@$(MAKE) --no-print-directory --keep-going -j2 $(SUITES)
+	@$(MAKE) --no-print-directory --keep-going -j2 $(SUITES) WHOLE=--whole
 	@$(MAKE) --no-print-directory --keep-going -j2 $(MATRICES)
 	@$(CARGO_TARGET_DIR)/debug/lab conformance > docs/conformance.md.new && mv docs/conformance.md.new docs/conformance.md
 
@@ -145,8 +145,7 @@ CLUSTERS ?= native-nft qemu
 .PHONY: test-cluster
 test-cluster: cluster-deps build image ## The chart and the image on nodes with kubelet and containerd: make test-cluster CLUSTERS=qemu
 	$(call phase,clusters without kube-proxy)
-	@for kernel in $(CLUSTERS); do \
-	  $(CARGO_TARGET_DIR)/debug/lab cluster --kernel $$kernel --image $(image_layout).tar || exit 1; done
+	@$(MAKE) --no-print-directory $(CLUSTERS:%=cluster-%)
 
 .PHONY: test-image
 test-image: chart-deps build image ## The image: unpacked and run as the chart says, with its capabilities and not one more
@@ -191,26 +190,31 @@ test-demo: build ## The demo in a guest, and as it runs on a kernel that has ip_
 	@out=$$($(CARGO_TARGET_DIR)/debug/lab exec --kernel qemu -- $(CARGO_TARGET_DIR)/debug/lab demo) || \
 	  { echo "$$out"; exit 1; }; echo '1 passed, 0 failed'
 
-# Every dataplane's suite, two at once: QEMU's takes as long as the others', which wait half of their time. An
-# interrupt ends the lab, and by that its reader.
+# Every dataplane's suite. An interrupt ends the lab, and by that its reader.
 SUITES = suite-qemu suite-uml suite-native-legacy suite-native-nft
 MATRICES = $(SUITES:suite-%=matrix-%)
+CLUSTER_JOBS = $(CLUSTERS:%=cluster-%)
+as_said_by = 2>&1 | (trap '' INT; exec sed -u 's/^/$(1): /')
 suite-uml suite-native-legacy suite-native-nft: GUESTS = --guests 2
-.PHONY: $(SUITES) $(MATRICES)
+.PHONY: $(SUITES) $(MATRICES) $(CLUSTER_JOBS)
 $(SUITES): suite-%:
-	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $* $(GUESTS) 2>&1 | (trap '' INT; exec sed -u 's/^/$*: /')
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $* $(GUESTS) $(WHOLE) $(call as_said_by,$*)
 $(MATRICES): matrix-%:
-	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $* matrix-full 2>&1 | (trap '' INT; exec sed -u 's/^/$*: /')
+	@$(CARGO_TARGET_DIR)/debug/lab run --kernel $* matrix-full $(call as_said_by,$*)
+$(CLUSTER_JOBS): cluster-%:
+	@$(CARGO_TARGET_DIR)/debug/lab cluster --kernel $* --image $(image_layout).tar $(call as_said_by,cluster on $*)
 
+# Two at once: what is emulated computes, the others wait half of their time. The long ones first.
 .PHONY: test-kernels
-test-kernels: ## The ipvsadm comparison, and all scenarios on every kernel by every dataplane
+test-kernels: build cluster-deps image ## The ipvsadm comparison, all scenarios by every dataplane, and the clusters
 	@$(MAKE) --no-print-directory test-parity KERNEL=uml
 	@$(MAKE) --no-print-directory test-rules
 	@$(MAKE) --no-print-directory test-shell KERNEL=uml
-	$(call phase,scenarios on every kernel)
-	@$(MAKE) --no-print-directory --keep-going -j2 $(SUITES)
+	$(call phase,scenarios on every kernel and clusters)
+	@$(MAKE) --no-print-directory --keep-going -j2 $(filter cluster-qemu,$(CLUSTER_JOBS)) suite-uml suite-qemu \
+	  suite-native-legacy suite-native-nft $(filter-out cluster-qemu,$(CLUSTER_JOBS))
 
 .PHONY: test
 test: ## Everything, as continuous integration runs it
 	@integration/setup/count.sh $(MAKE) --no-print-directory PROFILE=dev \
-	  deps lint test-unit test-crate test-chart test-image test-cluster test-kernels test-demo
+	  deps lint test-unit test-crate test-chart test-image test-kernels test-demo

@@ -39,7 +39,7 @@ use clap::{Parser, Subcommand};
 
 use dataplane::{Dataplane, Program};
 use guest::cluster::ApiServer;
-use host::{Kernel, Platform};
+use host::{Kernel, Platform, Wanted};
 use scenarios::Lab;
 
 #[derive(Debug, Parser)]
@@ -61,6 +61,9 @@ enum Command {
         /// How many guests share the scenarios, side by side [default: by kernel and processors]
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
         guests: Option<u8>,
+        /// Also what is alike on every kernel and asked of another one [always so with names]
+        #[arg(long)]
+        whole: bool,
         names: Vec<String>,
     },
     /// Boot a guest and run one command in it
@@ -161,10 +164,11 @@ fn main() -> ExitCode {
             kernel,
             dataplane,
             guests,
+            whole,
             names,
         } => scenarios::known(&names).and_then(|()| {
             let platform = Platform::new(kernel, dataplane);
-            host::run(platform, guests.map(usize::from), &names)
+            host::run(platform, guests.map(usize::from), &Wanted { names, whole })
         }),
         Command::Exec { kernel, command } => host::exec(kernel, &command),
         Command::Demo => host::demo(),

@@ -38,7 +38,7 @@ pub use chart::chart;
 pub use cluster::cluster;
 pub use image::image;
 pub use kernel::{Kernel, Platform};
-pub use share::run;
+pub use share::{Wanted, run};
 
 /// Forgets what earlier runs proved.
 pub fn forget() -> Result<()> {

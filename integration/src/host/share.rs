@@ -20,14 +20,31 @@ use crate::dataplane::Dataplane;
 use crate::protocol::{Proof, Verdict};
 use crate::scenarios::{ALL, Scenario};
 
-/// Runs the stories that are named, or all but those on demand, in so many guests.
-pub fn run(platform: Platform, guests: Option<usize>, names: &[String]) -> Result<()> {
+/// Which stories a run is to be about.
+pub struct Wanted {
+    /// These and none other; or, without a name, all that are not on demand.
+    pub names: Vec<String>,
+    /// Of all, those too which another kernel of the same dataplane is asked.
+    pub whole: bool,
+}
+
+/// Runs the stories that are wanted, in so many guests.
+pub fn run(platform: Platform, guests: Option<usize>, wanted: &Wanted) -> Result<()> {
     let signals = Signals::watch()?;
     let work = Work::new()?;
     let has_sctp = platform.has_sctp();
-    let Choice { stories, left_out } = choose(names, platform, has_sctp)?;
+    let Choice {
+        stories,
+        left_out,
+        elsewhere,
+    } = choose(wanted, platform, has_sctp)?;
     for story in &left_out {
         println!("left out: {}, for this kernel has no SCTP", story.name);
+    }
+    if elsewhere > 0 {
+        println!(
+            "{elsewhere} stories are alike on every kernel and asked of another one; --whole runs them here too"
+        );
     }
     let guests = guests.unwrap_or_else(|| platform.kernel.guests());
     let guests = guests.clamp(1, stories.len().max(1));
@@ -167,17 +184,21 @@ struct Choice {
     stories: Vec<&'static Scenario>,
     /// What it would be about too, but for a kernel without SCTP.
     left_out: Vec<&'static Scenario>,
+    /// How many are another kernel's.
+    elsewhere: usize,
 }
 
-/// The stories that are named; or all but those on demand, those that are about the other dataplane, and on
-/// an emulated kernel those about the shell.
+/// The stories that are named; or all but those on demand, those that are about the other dataplane, and those
+/// that another kernel is asked.
 /// To name one that cannot be run is an error.
-fn choose(names: &[String], platform: Platform, has_sctp: bool) -> Result<Choice> {
+fn choose(wanted: &Wanted, platform: Platform, has_sctp: bool) -> Result<Choice> {
+    let Wanted { names, whole } = wanted;
     let dataplane = platform.dataplane;
     let is_named = |story: &Scenario| names.iter().any(|name| name == story.name);
     let mut choice = Choice {
         stories: Vec::new(),
         left_out: Vec::new(),
+        elsewhere: 0,
     };
     for story in ALL {
         let is_of_dataplane = story.dataplanes.contains(&dataplane);
@@ -194,11 +215,10 @@ fn choose(names: &[String], platform: Platform, has_sctp: bool) -> Result<Choice
                 "{} needs SCTP, which this kernel has not",
                 story.name
             );
-        } else if !names.is_empty()
-            || story.on_demand
-            || !is_of_dataplane
-            || (story.at_shell && platform.kernel.is_emulated())
-        {
+        } else if !names.is_empty() || story.on_demand || !is_of_dataplane {
+            continue;
+        } else if story.once && !whole && !platform.is_asked_once() {
+            choice.elsewhere += 1;
             continue;
         }
         if can_be_held {
@@ -272,13 +292,39 @@ mod tests {
     #[test]
     fn what_a_kernel_cannot_hold_is_left_out_by_name_and_cannot_be_asked_for() {
         let names_of = |stories: &[&Scenario]| Vec::from_iter(stories.iter().map(|s| s.name));
-        let all = choose(&[], NATIVE, false).unwrap();
+        let ask = |names: &[&str]| choose(&wanted(names, false), NATIVE, false);
+        let all = ask(&[]).unwrap();
         assert_eq!(names_of(&all.left_out), ["udp-sctp"]);
         let names = names_of(&all.stories);
         assert!(names.contains(&"lab-network") && !names.contains(&"lab-selftest"));
-        let ask = |name: &str| choose(&[name.to_owned()], NATIVE, false);
-        assert!(ask("hairpin").is_ok_and(|choice| names_of(&choice.stories) == ["hairpin"]));
-        assert!(ask("udp-sctp").is_err() && ask("lab-selftest").is_err());
+        assert!(ask(&["hairpin"]).is_ok_and(|choice| names_of(&choice.stories) == ["hairpin"]));
+        assert!(ask(&["udp-sctp"]).is_err() && ask(&["lab-selftest"]).is_err());
+    }
+
+    fn wanted(names: &[&str], whole: bool) -> Wanted {
+        Wanted {
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            whole,
+        }
+    }
+
+    #[test]
+    fn what_is_alike_everywhere_is_asked_of_one_kernel_of_each_dataplane() {
+        let of = |kernel, names: &[&str], whole| {
+            let choice = choose(&wanted(names, whole), Platform::new(kernel, None), true).unwrap();
+            let once = choice.stories.iter().filter(|story| story.once).count();
+            (once, choice.elsewhere, choice.stories.len())
+        };
+        for (first, other) in [
+            (Kernel::Uml, Kernel::Qemu),
+            (Kernel::NativeNft, Kernel::NativeLegacy),
+        ] {
+            let (once, elsewhere, all) = of(first, &[], false);
+            assert!(once > 10 && elsewhere == 0);
+            assert_eq!(of(other, &[], false), (0, once, all - once));
+            assert_eq!(of(other, &[], true), (once, 0, all));
+            assert_eq!(of(other, &["health"], false), (1, 0, 1));
+        }
     }
 
     fn verdict(names: &[&str], proofs: &[Proof], deaths: usize) -> (usize, usize) {

@@ -24,8 +24,9 @@ pub struct Scenario {
     pub bare: bool,
     /// Runs only when named.
     pub on_demand: bool,
-    /// About the program at a shell, which is the same on every kernel: not where all is emulated and slow.
-    pub at_shell: bool,
+    /// About the agent's own doing, which is alike on every kernel: one kernel of each dataplane is asked, the others
+    /// only in a whole run or when it is named.
+    pub once: bool,
 }
 
 const fn story(
@@ -41,7 +42,7 @@ const fn story(
         sctp: false,
         bare: false,
         on_demand: false,
-        at_shell: false,
+        once: false,
     }
 }
 
@@ -69,6 +70,14 @@ const fn by_rules(
     }
 }
 
+/// One that the kernel has no part in, as far as its version goes.
+const fn once(story: Scenario) -> Scenario {
+    Scenario {
+        once: true,
+        ..story
+    }
+}
+
 /// All stories, in the order in which they run.
 pub const ALL: &[Scenario] = &[
     Scenario {
@@ -87,35 +96,35 @@ pub const ALL: &[Scenario] = &[
             node::lab_selftest,
         )
     },
-    Scenario {
+    once(Scenario {
         bare: true,
         ..story(
             "cost",
             "one more endpoint costs the same at 10 and at 200 Services",
             scale::cost,
         )
-    },
+    }),
     // Long ones early, so that no guest works alone at the end.
     story(
         "matrix",
         "every two circumstances of the conformance matrix together",
         matrix::matrix,
     ),
-    story(
+    once(story(
         "history",
         "after a long random history the kernel is that of a fresh start",
         history::history,
-    ),
-    story(
+    )),
+    once(story(
         "other-version",
         "what an agent of another version left becomes what this one makes",
         versions::other_version,
-    ),
-    story(
+    )),
+    once(story(
         "killed-midway",
         "kill -9 in the middle of a sync",
         regressions::sync::killed_midway,
-    ),
+    )),
     story(
         "cluster-ip",
         "a cluster IP from pods, nodes and outside",
@@ -140,11 +149,11 @@ pub const ALL: &[Scenario] = &[
         "a pod reaches itself through its Service",
         reach::hairpin,
     ),
-    story(
+    once(story(
         "multi-port",
         "each port leads to its own endpoints",
         services::multi_port,
-    ),
+    )),
     ipvs(
         "scheduler",
         "a scheduler by annotation, every one of the kernel's",
@@ -185,11 +194,11 @@ pub const ALL: &[Scenario] = &[
         "sh, mh and dh: a client stays with its endpoint while others come and go",
         iptables::client_stays,
     ),
-    by_rules(
+    once(by_rules(
         "fallback",
         "no ip_vs: iptables, and the log, an Event and a metric say why",
         choice::fallback,
-    ),
+    )),
     by_rules(
         "lock-held",
         "somebody holds the lock of iptables",
@@ -225,52 +234,52 @@ pub const ALL: &[Scenario] = &[
         "externalTrafficPolicy: Local, by who asks",
         policies::external_local,
     ),
-    story(
+    once(story(
         "topology",
         "hints for zones and nodes, labels that change",
         policies::topology,
-    ),
+    )),
     story(
         "source-ranges",
         "loadBalancerSourceRanges, for pods and nodes too",
         policies::source_ranges,
     ),
-    story(
+    once(story(
         "detect-local",
         "every way to know this node's pods, and masquerading all",
         policies::detect_local,
-    ),
-    story(
+    )),
+    once(story(
         "node-leaving",
         "a Node that is tainted, being deleted, gone and back",
         node_leaving::run,
-    ),
+    )),
     story("endpoints", "endpoints go 0, 1, 3, 0", services::endpoints),
-    story(
+    once(story(
         "type-changes",
         "every type of Service after every other, ports that change",
         changes::types,
-    ),
-    story(
+    )),
+    once(story(
         "family-changes",
         "one family, both, one again",
         changes::families,
-    ),
-    story(
+    )),
+    once(story(
         "recreated",
         "a Service of the same name with another cluster IP",
         changes::recreated,
-    ),
-    story(
+    )),
+    once(story(
         "ip-mode",
         "load balancers that want to be asked themselves",
         changes::ip_mode,
-    ),
-    story(
+    )),
+    once(story(
         "skipped",
         "headless and other proxies' Services",
         services::skipped,
-    ),
+    )),
     story(
         "rolling-update",
         "a stream survives its pod's drain, UDP moves on",
@@ -287,56 +296,56 @@ pub const ALL: &[Scenario] = &[
         repair::repair,
     ),
     // It takes two and a half minutes, whatever serves.
-    by_rules(
+    once(by_rules(
         "quiet-sources",
         "what never changes is not taken for stale",
         lifecycle::quiet,
-    ),
-    story(
+    )),
+    once(story(
         "api-outage",
         "the API server goes, changes and comes back",
         lifecycle::api_outage,
-    ),
-    story(
+    )),
+    once(story(
         "manifests",
         "Services from a directory",
         lifecycle::manifests,
-    ),
-    story(
+    )),
+    once(story(
         "health",
         "health, metrics and log as an operator reads them",
         operator::health,
-    ),
-    story(
+    )),
+    once(story(
         "health-check",
         "a load balancer asks which nodes have endpoints",
         health_check::health_check,
-    ),
-    story(
+    )),
+    once(story(
         "health-check-port",
         "health check ports move, close and are taken by others",
         health_check::ports,
-    ),
-    story(
+    )),
+    once(story(
         "events",
         "what is wrong with a Service is told as Events, without a flood",
         events::events,
-    ),
-    story(
+    )),
+    once(story(
         "kube-proxy-metrics",
         "how long endpoints take, and who lacks them here, under kube-proxy's names",
         operator::kube_proxy_metrics,
-    ),
+    )),
     ipvs(
         "traffic-metrics",
         "what the kernel counts for Services and endpoints, where it is asked for",
         traffic::metrics,
     ),
-    story(
+    once(story(
         "apiserver-flag",
         "addresses, token and authority on the command line",
         operator::apiserver_flag,
-    ),
+    )),
     ipvs(
         "list",
         "ipvs-agent list is ipvsadm -Ln, byte for byte",
@@ -360,48 +369,46 @@ pub const ALL: &[Scenario] = &[
             shell_table::verbs,
         )
     },
-    Scenario {
+    once(Scenario {
         bare: true,
-        at_shell: true,
         ..ipvs(
             "shell-rules",
             "what one saves the other restores; a mistake leaves the kernel as it was",
             shell_table::rules,
         )
-    },
-    Scenario {
-        at_shell: true,
+    }),
+    once(Scenario {
         ..ipvs(
             "shell-owned",
             "what an agent made is not harmed by accident, and has names while it runs",
             shell_table::owned,
         )
-    },
+    }),
     story(
         "host-daemon",
         "a daemon of the node does not answer on a VIP",
         node::host_daemon,
     ),
-    story(
+    once(story(
         "addresses-followed",
         "a node's addresses come and go, NodePorts with them",
         node_addresses::addresses_followed,
-    ),
-    story(
+    )),
+    once(story(
         "addresses-chosen",
         "--node-port-addresses, with a CIDR and with the Node's own",
         node_addresses::addresses_chosen,
-    ),
-    story(
+    )),
+    once(story(
         "addresses-never",
         "no NodePort on loopback or a VIP, none when its Service goes",
         node_addresses::never_there,
-    ),
-    story(
+    )),
+    once(story(
         "claims-refused",
         "a Service claims what the node, its gateway and the API server have",
         node_addresses::claims_refused,
-    ),
+    )),
     story(
         "reverse-path",
         "rp_filter 0/1/2 × src_valid_mark 0/1",
@@ -481,16 +488,16 @@ pub const ALL: &[Scenario] = &[
         "a shorter timeout holds, and ends",
         regressions::affinity::never_expires,
     ),
-    story(
+    once(story(
         "shared-ip-lost",
         "two Services at one external IP, and one goes",
         regressions::addresses::shared_lost,
-    ),
-    story(
+    )),
+    once(story(
         "claimed-twice",
         "the elder has an address and port, then its heir",
         regressions::addresses::claimed_twice,
-    ),
+    )),
     story(
         "arp-answered",
         "no node says that a load balancer's IP is its own",
@@ -506,11 +513,11 @@ pub const ALL: &[Scenario] = &[
         "a host port takes no VIP's requests",
         regressions::addresses::host_port_steals,
     ),
-    story(
+    once(story(
         "endpoint-is-vip",
         "an endpoint that is a VIP is left out",
         regressions::addresses::endpoint_is_vip,
-    ),
+    )),
     story(
         "ping-answered",
         "a ping of a VIP: nobody answers for a Service",
@@ -531,11 +538,11 @@ pub const ALL: &[Scenario] = &[
         "a packet from outside the window of its connection",
         regressions::window::left,
     ),
-    story(
+    once(story(
         "families-mixed",
         "slices of the other family",
         regressions::neighbours::families_mixed,
-    ),
+    )),
     story(
         "path-mtu",
         "a smaller MTU on either side is learnt through a VIP",
@@ -546,43 +553,41 @@ pub const ALL: &[Scenario] = &[
         "datagrams in pieces through a VIP",
         icmp::fragments,
     ),
-    Scenario {
+    once(Scenario {
         bare: true,
-        at_shell: true,
         ..story(
             "check-mistakes",
             "check tells each mistake made on a fit node, until it is taken back",
             check::mistakes,
         )
-    },
-    story(
+    }),
+    once(story(
         "check-agent",
         "check tells an agent at work, one that was killed, and none",
         check::agent,
-    ),
-    story(
+    )),
+    once(story(
         "explain",
         "why Services are served as they are, and names that are not there",
         explain::explain,
-    ),
-    story(
+    )),
+    once(story(
         "diff",
         "what an agent would change, and what somebody has changed",
         diff::diff,
-    ),
-    Scenario {
-        at_shell: true,
+    )),
+    once(Scenario {
         ..ipvs(
             "top",
             "the live view in a real terminal, against ipvsadm",
             top::top,
         )
-    },
-    by_rules(
+    }),
+    once(by_rules(
         "top-without-ipvs",
         "the live view where there is no ip_vs",
         top::top_without_ipvs,
-    ),
+    )),
     story(
         "cleanup",
         "cleanup removes what is ours and nothing else",

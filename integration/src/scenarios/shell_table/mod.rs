@@ -1,9 +1,11 @@
 //! The kernel's tables at the shell, with `ipvsadm` beside it on the same kernel.
 //!
 //! * `run` both programs
+//! * `connections` listed and counted
 //! * `generate` tables with every feature
 //! * `scale` figures beside ipvsadm
 
+mod connections;
 mod generate;
 mod run;
 mod scale;
@@ -70,65 +72,7 @@ pub fn listings(lab: &mut Lab) -> Result<()> {
     for feature in generate::FEATURES {
         ensure!(met.contains(feature), "no table had {feature:?}:\n{met}");
     }
-    connections(&agent)
-}
-
-/// Connections and templates in both families.
-fn connections(agent: &str) -> Result<()> {
-    sh_in("n1", "sysctl -qw net.ipv4.vs.conntrack=1")?;
-    for (vip, real) in [
-        ("192.168.50.11", P11.v4()),
-        ("[fd00:50::11]", format!("[{}]", P11.v6())),
-    ] {
-        sh_in("n1", &format!("ipvsadm -A -t {vip}:7777 -s rr -p 600"))?;
-        sh_in(
-            "n1",
-            &format!("ipvsadm -a -t {vip}:7777 -r {real}:{POD_PORT} -m"),
-        )?;
-        let vip = vip.trim_matches(['[', ']']);
-        answered_by("n1", Tcp, at(vip, 7777)?, &["p11"])?;
-    }
-    for options in [&["-Lcn"][..], &["-Lcn", "--persistent-conn"]] {
-        // Their seconds run; two readings within one second are alike.
-        eventually("connections look alike", || {
-            let theirs = run("n1", &[&["ipvsadm"][..], options].concat(), "")?;
-            let ours = run("n1", &[&[agent, "ipvsadm"][..], options].concat(), "")?;
-            let whole = theirs.text.lines().count() >= 6;
-            Ok(if whole && ours == theirs {
-                Ok(())
-            } else {
-                Err(ours.beside(&theirs))
-            })
-        })?;
-    }
-    let theirs = run("n1", &["ipvsadm", "-Lcn"], "")?;
-    let ours = [agent, "connections", "--by", "backend", "-o", "json"];
-    let counts: Value = serde_json::from_str(&run("n1", &ours, "")?.text)?;
-    for backend in [
-        format!("{}:{POD_PORT}", P11.v4()),
-        format!("[{}]:{POD_PORT}", P11.v6()),
-    ] {
-        let lines = theirs.text.lines();
-        let to = lines.filter(|line| line.trim_end().ends_with(&backend));
-        // A template has the client's port 0; its state is one kernel's NONE and another's ASSURED.
-        let (templates, connections): (Vec<_>, Vec<_>) = to.partition(|line| {
-            let client = line.split_whitespace().nth(3);
-            client.is_some_and(|client| client.ends_with(":0"))
-        });
-        ensure!(
-            !templates.is_empty() && !connections.is_empty(),
-            "{theirs:?}"
-        );
-        let mut counted = counts["counts"].as_array().into_iter().flatten();
-        let count = counted.find(|count| count["key"] == *backend);
-        ensure!(
-            count.is_some_and(|count| count["connections"] == connections.len()
-                && count["templates"] == templates.len()),
-            "{counts:#}\n{theirs:?}"
-        );
-    }
-    sh_in("n1", "ipvsadm -C")?;
-    Ok(())
+    connections::listings(&agent)
 }
 
 fn clear() -> Result<()> {
