@@ -25,7 +25,7 @@ use crate::events;
 use crate::http::service_health::ServiceHealth;
 use crate::http::{Pages, listen, serve_health, serve_metrics};
 use crate::metrics::traffic::{Extent, Told, Traffic};
-use crate::model::{Moment, Notice, Problem};
+use crate::model::{Moment, Notice, Problem, Topic};
 use crate::netfilter::exec::Iptables;
 use crate::routing::AddressWatch;
 use crate::sync::engine::EngineConfig;
@@ -231,7 +231,7 @@ where
         dataplane: said.dataplane,
         effective: Arc::new(said.effective),
         started,
-        patience: timing.audit_interval * 2,
+        patience: timing.patience(),
         source_patience,
     };
     tokio::spawn(serve_health(health, pages.clone(), shutdown.clone()));
@@ -273,7 +273,7 @@ where
         warn!("{problem}");
     }
     if !said.problems.is_empty() {
-        outlets.notice(Notice::of_node(&node_name, said.problems));
+        outlets.notice(Notice::of_node(&node_name, Topic::Dataplane, said.problems));
     }
     let (health_checks, changes) = mpsc::unbounded_channel();
     outlets.health_checks = Some(health_checks);

@@ -74,6 +74,9 @@ pub trait Dataplane {
     /// The kind of a step, one of [`Self::STEP_KINDS`].
     fn kind(step: &Self::Step) -> &'static str;
 
+    /// The family that a step is about; `None` for both.
+    fn family(step: &Self::Step) -> Option<Family>;
+
     /// Who is masqueraded, and how pods are known.
     fn policy(settings: &Self::Settings) -> &PolicySettings;
 

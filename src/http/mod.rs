@@ -7,7 +7,7 @@
 mod listen;
 pub mod service_health;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::text::Format;
 use crate::metrics::traffic::Traffic;
-use crate::model::Moment;
+use crate::model::{Family, Moment};
 use crate::sync::Board;
-use crate::sync::board::Health;
+use crate::sync::health::Health;
 pub use listen::{ListenError, listen};
 
 /// What the handlers need.
@@ -41,8 +41,7 @@ pub struct Pages {
     pub effective: Arc<serde_json::Map<String, serde_json::Value>>,
     /// The clock that `Moment` counts from.
     pub started: std::time::Instant,
-    /// How long something may fail before it counts: twice the audit interval, as kube-proxy's
-    /// sync period.
+    /// How long something may fail before it counts.
     pub patience: Duration,
     /// How long a source may tell nothing before it counts; zero: for ever.
     pub source_patience: Duration,
@@ -58,9 +57,9 @@ struct HealthBody {
     node_eligible: Option<bool>,
     /// Of the proxy alone: a healthy one may stand on a node that is about to go.
     healthy: bool,
-    /// One entry for each family, once there was a pass without a failure.
+    /// One entry for each family, once there was a pass that left nothing of it undone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    status: BTreeMap<&'static str, FamilyHealth>,
+    status: BTreeMap<String, FamilyStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Sources that fail, with their errors. The node goes on serving what they told before.
@@ -68,12 +67,30 @@ struct HealthBody {
     sources: BTreeMap<String, String>,
 }
 
-/// Both families are planned and applied together, so their entries are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct FamilyHealth {
+struct FamilyStatus {
     last_updated: String,
     healthy: bool,
+}
+
+/// What is wrong, and for whom it has been for too long.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Verdict {
+    reason: Option<String>,
+    ill: BTreeSet<Family>,
+}
+
+impl Verdict {
+    /// Ill in every family, if there is a reason.
+    fn of(reason: Option<String>) -> Self {
+        let ill = reason.iter().flat_map(|_| Family::ALL).collect();
+        Self { reason, ill }
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.ill.is_empty()
+    }
 }
 
 /// Serves health checks until shut down.
@@ -130,7 +147,7 @@ async fn healthz(State(pages): State<Pages>) -> Response {
 impl Pages {
     /// Whether everything was programmed once.
     pub fn are_ready(&self) -> bool {
-        self.board.health().last_good.is_some()
+        self.board.health().was_good()
     }
 
     /// Whether the loop turns.
@@ -140,42 +157,49 @@ impl Pages {
 
     /// Whether Services are served as the sources want them, whatever becomes of the node.
     fn proxy_is_healthy(&self) -> bool {
-        let (_, bad) = self.verdict(&self.board.health(), now(self));
-        !bad
+        self.verdict(&self.board.health(), now(self)).is_healthy()
     }
 
     /// What is wrong with the data plane or with those who tell what it should do.
-    fn verdict(&self, health: &Health, now: Moment) -> (Option<String>, bool) {
-        let (reason, bad) = judge(health, now, self.patience);
-        if bad || self.source_patience.is_zero() {
-            return (reason, bad);
+    fn verdict(&self, health: &Health, now: Moment) -> Verdict {
+        let verdict = judge(health, now, self.patience);
+        if !verdict.is_healthy() || self.source_patience.is_zero() {
+            return verdict;
         }
         match self.board.stale_source(now, self.source_patience) {
-            Some(stale) => (Some(stale), true),
-            None => (reason, bad),
+            Some(stale) => Verdict::of(Some(stale)),
+            None => verdict,
         }
     }
 }
 
-/// What is wrong, and whether it has been for too long.
-fn judge(health: &Health, now: Moment, patience: Duration) -> (Option<String>, bool) {
-    let troubles = [&health.failing, &health.obstructed];
-    let trouble = troubles.into_iter().flatten().next();
-    let reason = trouble
-        .map(|(since, error)| format!("for {} s: {error}", now.since(*since).as_secs()))
-        .or_else(|| standstill(health, now, patience));
-    let lasts = trouble.is_none_or(|(since, _)| now.since(*since) >= patience);
-    let bad = reason.is_some() && lasts;
-    (reason, bad)
+/// The trouble that has lasted longest is told, be it young; a loop that stands still is ill in every family.
+fn judge(health: &Health, now: Moment, patience: Duration) -> Verdict {
+    if let Some(reason) = standstill(health, now, patience) {
+        return Verdict::of(Some(reason));
+    }
+    let families = health.families().into_iter();
+    let troubles = families.filter_map(|(family, health)| Some((family, health.trouble()?)));
+    let troubles: Vec<_> = troubles.collect();
+    let longest = troubles.iter().min_by_key(|(_, (since, _))| *since);
+    let told = |(_, (since, error)): &(_, (Moment, &str))| {
+        format!("for {} s: {error}", now.since(*since).as_secs())
+    };
+    let lasting = troubles
+        .iter()
+        .filter(|(_, (since, _))| now.since(*since) >= patience);
+    Verdict {
+        reason: longest.map(told),
+        ill: lasting.map(|(family, _)| *family).collect(),
+    }
 }
 
 /// Whether the agent runs: false only if a restart would help. What the kernel or the node refuses
 /// is not mended by one (KEP-3836).
 async fn livez(State(pages): State<Pages>) -> Response {
     let (health, now) = (pages.board.health(), now(&pages));
-    let reason = standstill(&health, now, pages.patience);
-    let bad = reason.is_some();
-    let (status, body) = body(&health, now, Timestamp::now(), (reason, bad));
+    let verdict = Verdict::of(standstill(&health, now, pages.patience));
+    let (status, body) = body(&health, now, Timestamp::now(), verdict);
     pages.board.livez_answered(status.as_u16());
     answer(&pages, status, body)
 }
@@ -184,12 +208,37 @@ async fn livez(State(pages): State<Pages>) -> Response {
 /// eligibility is no part of it: a rollout need not wait for a node that is about to go.
 async fn readyz(State(pages): State<Pages>) -> Response {
     let (health, now) = (pages.board.health(), now(&pages));
-    let (reason, bad) = match health.last_good {
-        None => (Some("nothing has been programmed yet".to_owned()), true),
-        Some(_) => pages.verdict(&health, now),
+    let verdict = pages.verdict(&health, now);
+    let verdict = match not_yet(&health) {
+        None => verdict,
+        Some((ill, what)) => {
+            let trouble = verdict.reason.map(|reason| format!("; {reason}"));
+            let reason = format!(
+                "{what} has been programmed yet{}",
+                trouble.unwrap_or_default()
+            );
+            Verdict {
+                reason: Some(reason),
+                ill: &ill | &verdict.ill,
+            }
+        }
     };
-    let (status, body) = body(&health, now, Timestamp::now(), (reason, bad));
+    let (status, body) = body(&health, now, Timestamp::now(), verdict);
     answer(&pages, status, body)
+}
+
+/// The families that were never programmed whole.
+fn not_yet(health: &Health) -> Option<(BTreeSet<Family>, &'static str)> {
+    let families = health.families().into_iter();
+    let ill = families.filter_map(|(family, health)| health.last_good.is_none().then_some(family));
+    let ill: BTreeSet<Family> = ill.collect();
+    let what = match (ill.contains(&Family::V4), ill.contains(&Family::V6)) {
+        (false, false) => return None,
+        (true, true) => "nothing",
+        (true, false) => "not all of IPv4",
+        (false, true) => "not all of IPv6",
+    };
+    Some((ill, what))
 }
 
 /// The loop takes a turn at every audit; one that takes none hangs.
@@ -209,30 +258,31 @@ fn body(
     health: &Health,
     now: Moment,
     current: Timestamp,
-    (reason, bad): (Option<String>, bool),
+    verdict: Verdict,
 ) -> (StatusCode, HealthBody) {
-    let healthy = !bad;
+    let healthy = verdict.is_healthy();
     let wall = |at: Moment| current.checked_sub(now.since(at)).unwrap_or(current);
-    let last_good = health.last_good.map(wall);
-    let updated = if healthy {
-        current
-    } else {
-        last_good.unwrap_or_else(|| wall(Moment::default()))
+    let mut families = health.families().into_iter();
+    // As in kube-proxy's: who is ill was updated when last well.
+    let updated = match families.find(|(family, _)| verdict.ill.contains(family)) {
+        Some((_, ill)) => wall(ill.last_good.unwrap_or_default()),
+        None => current,
     };
-    let family = last_good.map(|last_updated| FamilyHealth {
-        last_updated: last_updated.to_string(),
-        healthy,
+    let families = health.families().into_iter();
+    let status = families.filter_map(|(family, health)| {
+        let status = FamilyStatus {
+            last_updated: wall(health.last_good?).to_string(),
+            healthy: !verdict.ill.contains(&family),
+        };
+        Some((family.to_string(), status))
     });
-    let families = ["IPv4", "IPv6"].into_iter();
     let body = HealthBody {
         last_updated: updated.to_string(),
         current_time: current.to_string(),
         node_eligible: None,
         healthy,
-        status: families
-            .filter_map(|name| Some((name, family.clone()?)))
-            .collect(),
-        reason,
+        status: status.collect(),
+        reason: verdict.reason,
         sources: BTreeMap::new(),
     };
     let status = if healthy {
@@ -248,16 +298,23 @@ fn healthz_body(
     health: &Health,
     now: Moment,
     current: Timestamp,
-    verdict: (Option<String>, bool),
+    verdict: Verdict,
 ) -> (StatusCode, HealthBody) {
     let (status, mut body) = body(health, now, current, verdict);
     body.node_eligible = Some(health.leaving.is_none());
     let Some(leaving) = health.leaving else {
         return (status, body);
     };
-    // As in kube-proxy's: what is not well was updated when it was last well.
-    if let Some(family) = body.status.values().next() {
-        body.last_updated.clone_from(&family.last_updated);
+    // As in kube-proxy's: what is well itself was updated with its last family.
+    let good = health
+        .families()
+        .into_iter()
+        .filter_map(|(_, family)| family.last_good);
+    if body.healthy
+        && let Some(last) = good.max()
+    {
+        let last = current.checked_sub(now.since(last)).unwrap_or(current);
+        body.last_updated = last.to_string();
     }
     body.reason = body.reason.or_else(|| Some(leaving.to_string()));
     (StatusCode::SERVICE_UNAVAILABLE, body)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::cluster::{Kind, SourceBoard};
 use crate::model::Leaving;
-use crate::sync::Pass;
+use crate::sync::{Pass, Trigger};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -19,8 +19,7 @@ fn board() -> Board {
 
 /// Whether `/healthz` says 200.
 fn is_healthy(board: &Board, seconds: u64) -> bool {
-    let (_, bad) = judge(&board.health(), at(seconds), PATIENCE);
-    !bad
+    judge(&board.health(), at(seconds), PATIENCE).is_healthy()
 }
 
 /// Whether `/livez` does.
@@ -29,12 +28,27 @@ fn is_live(board: &Board, seconds: u64) -> bool {
 }
 
 fn fail(board: &Board, seconds: u64) {
+    fail_in(board, &Family::ALL, seconds);
+}
+
+fn fail_in(board: &Board, families: &[Family], seconds: u64) {
+    let errors = families
+        .iter()
+        .map(|family| (*family, "refused".to_owned()));
     let pass = Pass {
         failed: 1,
-        error: Some("refused".to_owned()),
+        errors: errors.collect(),
         ..Pass::default()
     };
-    board.passed(&pass, true, at(seconds));
+    board.passed(&pass, at(seconds));
+}
+
+/// A pass over all that was left.
+fn retried() -> Pass {
+    Pass {
+        trigger: Trigger::Retry,
+        ..Pass::default()
+    }
 }
 
 /// 44, 45: before anything was done, and while nothing waits, however long ago the last pass was.
@@ -43,7 +57,7 @@ fn nothing_to_do_is_healthy() {
     let board = board();
     assert!(is_healthy(&board, 0) && is_healthy(&board, 100_000));
     assert!(is_live(&board, 0) && is_live(&board, 100_000));
-    board.passed(&Pass::default(), false, at(5));
+    board.passed(&Pass::default(), at(5));
     assert!(is_healthy(&board, 6) && is_healthy(&board, 100_000));
 }
 
@@ -52,7 +66,7 @@ fn nothing_to_do_is_healthy() {
 #[test]
 fn what_stays_undone_for_too_long_is_unhealthy_until_it_is_done() {
     let board = board();
-    board.passed(&Pass::default(), false, at(0));
+    board.passed(&Pass::default(), at(0));
     fail(&board, 10);
     assert!(is_healthy(&board, 69));
     assert!(!is_healthy(&board, 70));
@@ -60,9 +74,9 @@ fn what_stays_undone_for_too_long_is_unhealthy_until_it_is_done() {
     fail(&board, 65);
     assert!(!is_healthy(&board, 70));
     // A pass for something else leaves the failure waiting.
-    board.passed(&Pass::default(), true, at(71));
+    board.passed(&Pass::default(), at(71));
     assert!(!is_healthy(&board, 71));
-    board.passed(&Pass::default(), false, at(72));
+    board.passed(&retried(), at(72));
     assert!(is_healthy(&board, 72));
     fail(&board, 100);
     assert!(is_healthy(&board, 159) && !is_healthy(&board, 160));
@@ -73,9 +87,9 @@ fn what_stays_undone_for_too_long_is_unhealthy_until_it_is_done() {
 fn a_kernel_that_cannot_be_read_is_unhealthy_and_says_why() {
     let board = board();
     board.failed("cannot dump virtual servers", at(10));
-    let (reason, bad) = judge(&board.health(), at(20), PATIENCE);
+    let verdict = judge(&board.health(), at(20), PATIENCE);
     let told = Some("for 10 s: cannot dump virtual servers".to_owned());
-    assert_eq!((reason, bad), (told, false));
+    assert_eq!((verdict.reason.clone(), verdict.is_healthy()), (told, true));
     assert!(!is_healthy(&board, 70));
 }
 
@@ -130,12 +144,12 @@ fn fields(body: &HealthBody) -> serde_json::Value {
 #[test]
 fn a_node_that_is_about_to_go_is_not_eligible() {
     let board = board();
-    board.passed(&Pass::default(), false, at(40));
+    board.passed(&Pass::default(), at(40));
     let current: Timestamp = "2024-05-01T12:00:00Z".parse().unwrap();
     let told = |board: &Board| {
         let health = board.health();
-        let (status, healthz) = healthz_body(&health, at(100), current, (None, false));
-        let (live, livez) = body(&health, at(100), current, (None, false));
+        let (status, healthz) = healthz_body(&health, at(100), current, Verdict::default());
+        let (live, livez) = body(&health, at(100), current, Verdict::default());
         assert_eq!(live, StatusCode::OK);
         let family = serde_json::json!({"lastUpdated": "2024-05-01T11:59:00Z", "healthy": true});
         let livez_wanted = serde_json::json!({
@@ -176,9 +190,9 @@ fn a_node_that_is_about_to_go_is_not_eligible() {
 fn an_unhealthy_proxy_says_since_when_of_each_family() {
     let board = board();
     let current: Timestamp = "2024-05-01T12:00:00Z".parse().unwrap();
-    let (_, first) = body(&board.health(), at(5), current, (None, false));
+    let (_, first) = body(&board.health(), at(5), current, Verdict::default());
     assert!(fields(&first).get("status").is_none());
-    board.passed(&Pass::default(), false, at(10));
+    board.passed(&Pass::default(), at(10));
     fail(&board, 20);
     let verdict = judge(&board.health(), at(90), PATIENCE);
     let (status, healthz) = healthz_body(&board.health(), at(90), current, verdict);
@@ -187,6 +201,28 @@ fn an_unhealthy_proxy_says_since_when_of_each_family() {
         "lastUpdated": "2024-05-01T11:58:40Z", "currentTime": "2024-05-01T12:00:00Z",
         "nodeEligible": true, "healthy": false, "status": {"IPv4": family, "IPv6": family},
         "reason": "for 70 s: refused",
+    });
+    assert_eq!((status.as_u16(), fields(&healthz)), (503, wanted));
+}
+
+/// 46: one family is ill and the other one is not; the node is red, and says for which.
+#[test]
+fn one_family_is_ill_beside_the_other() {
+    let board = board();
+    let current: Timestamp = "2024-05-01T12:00:00Z".parse().unwrap();
+    board.passed(&Pass::default(), at(10));
+    fail_in(&board, &[Family::V6], 20);
+    board.passed(&Pass::default(), at(80));
+    let health = board.health();
+    let (status, healthz) =
+        healthz_body(&health, at(90), current, judge(&health, at(90), PATIENCE));
+    let wanted = serde_json::json!({
+        "lastUpdated": "2024-05-01T11:58:40Z", "currentTime": "2024-05-01T12:00:00Z",
+        "nodeEligible": true, "healthy": false, "reason": "for 70 s: refused",
+        "status": {
+            "IPv4": {"lastUpdated": "2024-05-01T11:59:50Z", "healthy": true},
+            "IPv6": {"lastUpdated": "2024-05-01T11:58:40Z", "healthy": false},
+        },
     });
     assert_eq!((status.as_u16(), fields(&healthz)), (503, wanted));
 }
@@ -243,7 +279,7 @@ async fn what_is_broken_is_red_with_its_reason_until_it_is_mended() {
     let board = pages.board.clone();
     let all_well = || {
         sources.good(Kind::Services, true);
-        board.passed(&Pass::default(), false, at(3590));
+        board.passed(&retried(), at(3590));
     };
     let write = || fail(&board, 60);
     let read = || board.failed("cannot dump virtual servers", at(60));
@@ -273,6 +309,28 @@ async fn what_is_broken_is_red_with_its_reason_until_it_is_mended() {
     }
     all_well();
     assert_eq!(page(healthz(State(pages.clone())).await).await.0, 200);
+}
+
+/// What was never programmed is not ready, and says of which family and why.
+#[tokio::test]
+async fn readiness_waits_for_both_families() {
+    let pages = pages(board());
+    let ready = async || page(readyz(State(pages.clone())).await).await;
+    let (status, body) = ready().await;
+    assert_eq!(status, 503);
+    assert!(
+        body.contains("\"nothing has been programmed yet\""),
+        "{body}"
+    );
+    fail_in(&pages.board, &[Family::V6], 3590);
+    let (status, body) = ready().await;
+    assert_eq!(status, 503);
+    assert!(
+        body.contains("not all of IPv6 has been programmed yet; for 1"),
+        "{body}"
+    );
+    pages.board.passed(&retried(), at(3590));
+    assert_eq!(ready().await.0, 200);
 }
 
 /// Prometheus 3 refuses a scrape whose type it does not know.

@@ -35,6 +35,8 @@ pub enum Reason {
     ForeignVirtualServer,
     /// The kernel lacks IPVS, or one of its schedulers.
     IpvsUnavailable,
+    /// The kernel goes on refusing what the node should do.
+    FailedToProgram,
     /// kube-proxy's word for a health check port that cannot be opened.
     FailedToStartServiceHealthcheck,
 }
@@ -57,6 +59,7 @@ impl Reason {
             Self::ForeignVirtualServer
                 | Self::FailedToStartServiceHealthcheck
                 | Self::IpvsUnavailable
+                | Self::FailedToProgram
         )
     }
 }
@@ -72,6 +75,7 @@ impl fmt::Display for Reason {
             Self::AddressConflict => "AddressConflict",
             Self::ForeignVirtualServer => "ForeignVirtualServer",
             Self::IpvsUnavailable => "IPVSUnavailable",
+            Self::FailedToProgram => "FailedToProgram",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
         })
     }
@@ -88,6 +92,8 @@ pub enum Topic {
     HealthCheck,
     /// By what the node serves; of the Node, whose name stands without a namespace.
     Dataplane,
+    /// Whether that can be written; of the Node too.
+    Programming,
 }
 
 /// All that is wrong with a Service, or with the Node, now, in one respect; nothing once it is in order.
@@ -102,11 +108,11 @@ pub struct Notice {
 
 impl Notice {
     /// What is wrong with a node itself. It is known by its name alone.
-    pub fn of_node(node: &str, problems: Vec<Problem>) -> Self {
+    pub fn of_node(node: &str, topic: Topic, problems: Vec<Problem>) -> Self {
         Self {
             service: ObjectName::new("", node),
             uid: node.into(),
-            topic: Topic::Dataplane,
+            topic,
             problems,
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
+use super::health::Health;
 use super::programming::Triggered;
 use crate::cluster::{Event, SourceBoard};
 use crate::dataplane::{Counters, Drains, Holdings, Netlink, Tally};
@@ -84,8 +85,8 @@ pub struct Pass {
     pub reobserve: bool,
     /// Steps left for the next pass.
     pub postponed: usize,
-    /// The first failure.
-    pub error: Option<String>,
+    /// The first failure of each family. What is of neither is both's.
+    pub errors: BTreeMap<Family, String>,
     pub elapsed: Duration,
 }
 
@@ -105,21 +106,6 @@ struct Last {
     counters: Counters,
     drains: Drains,
     failures: BTreeMap<String, u64>,
-}
-
-/// Whether the node's data plane is as the sources want it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Health {
-    /// When the loop last took a turn.
-    pub last_turn: Option<Moment>,
-    /// Since when cluster IPs are held by somebody else's virtual servers, and which.
-    pub obstructed: Option<(Moment, String)>,
-    /// Since when something has failed and waits for its retry, and with what.
-    pub failing: Option<(Moment, String)>,
-    /// The last pass without a failure.
-    pub last_good: Option<Moment>,
-    /// Why load balancers should send this node nothing more.
-    pub leaving: Option<Leaving>,
 }
 
 impl Board {
@@ -368,8 +354,8 @@ impl Board {
         events.inc_by(count);
     }
 
-    /// After a pass, failed or not. `pending`: something that failed waits for its retry.
-    pub fn passed(&self, pass: &Pass, pending: bool, now: Moment) {
+    /// After a pass, failed or not.
+    pub fn passed(&self, pass: &Pass, now: Moment) {
         let seconds = pass.elapsed.as_secs_f64();
         let trigger = pass.trigger.label();
         self.metrics
@@ -380,18 +366,11 @@ impl Board {
             let sync = self.metrics.kubeproxy_sync.get_or_create(&by(family));
             sync.observe(seconds);
         }
-        let mut health = lock(&self.health);
-        if pass.failed > 0 {
-            let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
-            health.failing = Some((since, pass.error.clone().unwrap_or_default()));
-        } else if !pending {
-            health.failing = None;
-            health.last_good = Some(now);
-            let synced = seconds_since_1970(wall());
-            for family in Family::ALL {
-                let last = self.metrics.last_sync.get_or_create(&by(family));
-                last.set(synced);
-            }
+        let good = lock(&self.health).passed(pass, now);
+        let synced = seconds_since_1970(wall());
+        for family in good {
+            let last = self.metrics.last_sync.get_or_create(&by(family));
+            last.set(synced);
         }
     }
 
@@ -403,20 +382,20 @@ impl Board {
             .set(i64::try_from(tuples.len()).unwrap_or(i64::MAX));
         let services: BTreeSet<&ObjectName> = tuples.values().map(|(name, _)| name).collect();
         self.set_refused(Reason::ForeignVirtualServer, services.len());
-        let mut cluster_ips = tuples
-            .iter()
-            .filter(|(_, (_, kind))| *kind == VipKind::ClusterIp);
-        let first = cluster_ips.next();
-        let mut health = lock(&self.health);
-        let since = health.obstructed.as_ref().map_or(now, |(since, _)| *since);
-        health.obstructed = first.map(|(vip, (service, _))| {
+        let reason = |family: Family| {
+            let mut cluster_ips = tuples
+                .iter()
+                .filter(|(vip, (_, kind))| *kind == VipKind::ClusterIp && vip.family() == family);
+            let (vip, (service, _)) = cluster_ips.next()?;
             let more = cluster_ips.count();
-            let text = format!(
+            Some(format!(
                 "somebody else's virtual servers hold {vip} of {service} and {more} more tuples of \
                  cluster IPs"
-            );
-            (since, text)
-        });
+            ))
+        };
+        let families = Family::ALL.into_iter();
+        let reasons = families.filter_map(|family| Some((family, reason(family)?)));
+        lock(&self.health).obstructed(&reasons.collect(), now);
     }
 
     /// Changes of endpoints are in the kernel by now, which began at these times.
@@ -487,17 +466,12 @@ impl Board {
     /// After a failed attempt to read the kernel.
     pub fn failed(&self, error: &str, now: Moment) {
         self.metrics.read_failures.inc();
-        let mut health = lock(&self.health);
-        let since = health.failing.as_ref().map_or(now, |(since, _)| *since);
-        health.failing = Some((since, error.to_owned()));
+        lock(&self.health).unread(error, now);
     }
 
     /// Whether `error` differs from the one that stands.
     pub fn error_changed(&self, error: &str) -> bool {
-        lock(&self.health)
-            .failing
-            .as_ref()
-            .is_none_or(|(_, text)| text != error)
+        lock(&self.health).is_news(error)
     }
 }
 

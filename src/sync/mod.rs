@@ -6,11 +6,15 @@
 //! * `run` the shell: one thread that owns the engine and the kernel's sockets
 //! * `answers` pure: what the other commands are told of it
 //! * `programming` pure: how long changes of endpoints take
+//! * `alarm` pure: when a person is told that retries do not help
+//! * `health` pure: what is well and what is not, by family
 //! * `board` what the loop tells metrics and health; `outlets` what it hands on to tasks
 
+mod alarm;
 mod answers;
 pub mod board;
 pub mod engine;
+pub mod health;
 pub mod outlets;
 pub mod pace;
 pub mod place;

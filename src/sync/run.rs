@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::alarm::Alarm;
 use super::board::{Board, Pass, Phase, Trigger, wall};
 use super::engine::{Complaint, Engine, Resolution};
 use super::outlets::Outlets;
@@ -17,9 +18,9 @@ use super::pace::Pace;
 use super::programming::Programming;
 use crate::ask::{Answer, Ask, Question};
 use crate::cluster::Event;
-use crate::dataplane::{Dataplane, Error, Report, Scope};
+use crate::dataplane::{Dataplane, Error, Report, Scope, StepError};
 use crate::model::{
-    Moment, Notice, ObjectName, Problem, Reason, Scheduler, Topic, VipKind, VipPort, causes,
+    Family, Moment, Notice, ObjectName, Problem, Reason, Scheduler, Topic, VipKind, VipPort, causes,
 };
 
 /// Rhythm of the loop.
@@ -28,6 +29,13 @@ pub struct Timing {
     pub audit_interval: Duration,
     /// Differs between nodes, so that their retries spread.
     pub seed: u64,
+}
+
+impl Timing {
+    /// How long something may fail before it counts: twice the audit interval, as kube-proxy's sync period.
+    pub fn patience(&self) -> Duration {
+        self.audit_interval * 2
+    }
 }
 
 /// The loop with everything it owns.
@@ -68,6 +76,8 @@ pub struct Memory {
     moved: bool,
     /// Changes of endpoints that are on their way.
     programming: Programming,
+    /// Whether somebody knows what fails.
+    alarm: Alarm,
     /// The last thing that was done is an answer.
     has_answered: bool,
     /// Where NodePorts answer, as last logged.
@@ -276,7 +286,8 @@ impl<D: Dataplane> Loop<D> {
             pace.audit_soon();
         }
         pace.waiting(self.waits(), now);
-        self.board.passed(&pass, pace.failures() > 0, now);
+        self.board.passed(&pass, now);
+        self.tell_trouble();
         // It may take its time, and health need not wait for it.
         if trigger.takes_all() {
             self.memory.whole_passes += 1;
@@ -461,9 +472,7 @@ impl<D: Dataplane> Loop<D> {
             for failure in failed.iter().take(FAILURES_TOLD) {
                 warn!(step = %failure.step, error = %causes(&failure.source), "step failed");
             }
-            pass.error = failed
-                .first()
-                .map(|f| format!("{}: {}", f.step, causes(&f.source)));
+            pass.errors = first_failures::<D>(&failed);
         }
         pass.elapsed = self.now().since(begun);
         self.board.counters(self.dataplane.counters());
@@ -503,6 +512,7 @@ impl<D: Dataplane> Loop<D> {
         warn!("{text}");
         self.outlets.notice(Notice::of_node(
             self.engine.node_name(),
+            Topic::Dataplane,
             vec![Problem {
                 reason: Reason::IpvsUnavailable,
                 text,
@@ -592,17 +602,41 @@ impl<D: Dataplane> Loop<D> {
         }
     }
 
-    fn report_failure(&self, error: &Error, pace: &Pace) {
+    fn report_failure(&mut self, error: &Error, pace: &Pace) {
         let text = causes(error);
         if pace.failures() == 1 || self.board.error_changed(&text) {
             warn!(error = text, "cannot read the kernel's state; retrying");
         }
         self.board.failed(&text, self.now());
+        self.tell_trouble();
+    }
+
+    /// What fails for so long that it makes health red is told where people look for it.
+    fn tell_trouble(&mut self) {
+        let (health, patience) = (self.board.health(), self.timing.patience());
+        if let Some(problems) = self.memory.alarm.look(&health, self.now(), patience) {
+            let node = self.engine.node_name();
+            self.outlets
+                .notice(Notice::of_node(node, Topic::Programming, problems));
+        }
     }
 
     fn now(&self) -> Moment {
         (self.clock)()
     }
+}
+
+/// Of each family. A step that is about both has failed for both.
+fn first_failures<D: Dataplane>(failed: &[StepError<D::Step>]) -> BTreeMap<Family, String> {
+    let mut first = BTreeMap::new();
+    for family in Family::ALL {
+        let of_it =
+            |failure: &&StepError<D::Step>| D::family(&failure.step).is_none_or(|of| of == family);
+        if let Some(StepError { step, source }) = failed.iter().find(of_it) {
+            first.insert(family, format!("{step}: {}", causes(source)));
+        }
+    }
+    first
 }
 
 /// Enough to take a burst in one pass, few enough that a pass stays short.

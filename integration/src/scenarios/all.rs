@@ -6,9 +6,9 @@ use crate::dataplane::Dataplane;
 
 use super::{
     Lab, changes, check, choice, cleanup, diff, events, explain, foreign, health_check, history,
-    icmp, iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, operator,
-    policies, reach, regressions, repair, scale, services, shell_table, top, traffic, tuning,
-    versions,
+    icmp, iptables, lifecycle, matrix, neighbours, node, node_addresses, node_leaving, one_family,
+    operator, policies, reach, regressions, repair, scale, services, shell_table, top, traffic,
+    tuning, versions,
 };
 
 /// One story.
@@ -315,6 +315,11 @@ pub const ALL: &[Scenario] = &[
         "health",
         "health, metrics and log as an operator reads them",
         operator::health,
+    )),
+    once(story(
+        "one-family-ill",
+        "what fails in one family is told of it alone, and the other one goes on",
+        one_family::one_family_ill,
     )),
     once(story(
         "health-check",

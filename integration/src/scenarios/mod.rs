@@ -21,6 +21,7 @@ mod neighbours;
 mod node;
 mod node_addresses;
 mod node_leaving;
+mod one_family;
 mod operator;
 mod policies;
 mod reach;

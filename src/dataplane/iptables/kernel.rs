@@ -76,6 +76,10 @@ impl Dataplane for IptablesDataplane {
         step.kind()
     }
 
+    fn family(step: &Step) -> Option<Family> {
+        step.family()
+    }
+
     fn policy(settings: &PolicySettings) -> &PolicySettings {
         settings
     }

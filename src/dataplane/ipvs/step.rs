@@ -171,6 +171,32 @@ impl Step {
         }
     }
 
+    /// The family that a step is about; none for both.
+    pub fn family(&self) -> Option<Family> {
+        Some(match self {
+            Self::SetSysctl(_) | Self::SetTimeouts(_) => return None,
+            Self::CreateSet { family, .. }
+            | Self::DestroySet { family, .. }
+            | Self::WriteRules { family, .. }
+            | Self::AddPolicyRule { family, .. }
+            | Self::DelPolicyRule { family, .. } => *family,
+            Self::DelStrayRoute { net, .. } | Self::AddRoute(net) | Self::DelRoute(net) => {
+                Family::of(net.addr())
+            }
+            Self::AddMember(member) | Self::DelMember(member) => member.element.family(),
+            Self::HoldClients(vip) | Self::LetClientsIn(vip) | Self::ForgetFlows { vip, .. } => {
+                vip.family()
+            }
+            Self::AddVirtualServer(server, _)
+            | Self::SetVirtualServer(server, _)
+            | Self::DelVirtualServer(server)
+            | Self::AddRealServer(server, ..)
+            | Self::SetRealServer(server, ..)
+            | Self::DrainRealServer { server, .. }
+            | Self::DelRealServer(server, _) => server.family(),
+        })
+    }
+
     /// The virtual server that a later step depends on this one for.
     pub fn server(&self) -> Option<ServerKey> {
         match self {

@@ -395,6 +395,10 @@ impl Dataplane for Kernel {
         step.kind()
     }
 
+    fn family(step: &Step) -> Option<Family> {
+        step.family()
+    }
+
     fn policy(settings: &Settings) -> &PolicySettings {
         &settings.policy
     }

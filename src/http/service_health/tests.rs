@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::model::Moment;
-use crate::sync::{Board, Pass};
+use crate::sync::{Board, Pass, Trigger};
 
 fn pages() -> Pages {
     #[expect(clippy::disallowed_methods, reason = "the pages' clock")]
@@ -168,8 +168,11 @@ async fn an_unhealthy_proxy_turns_load_balancers_away_until_it_recovers() {
     let (status, rest) = ask(local(port)).await.unwrap();
     assert!(status.contains("503"), "{status}");
     assert!(rest.contains("\"localEndpoints\": 2,"), "{rest}");
-    let pass = Pass::default();
-    task.pages.board.passed(&pass, false, Moment::default());
+    let pass = Pass {
+        trigger: Trigger::Retry,
+        ..Pass::default()
+    };
+    task.pages.board.passed(&pass, Moment::default());
     until_status(local(port), "200").await;
 }
 

@@ -120,7 +120,7 @@ fn with_everything() -> Board {
         )]),
         ..Counters::default()
     });
-    board.passed(&Pass::default(), false, Moment::default());
+    board.passed(&Pass::default(), Moment::default());
     board.shadowed(&BTreeMap::new(), Moment::default());
     board.no_local(&NoLocal::default());
     let written = wall() + Duration::from_secs(1000);

@@ -68,6 +68,10 @@ impl Dataplane for Tuples {
         "add"
     }
 
+    fn family(step: &Add) -> Option<Family> {
+        Some(step.0.family())
+    }
+
     fn policy(settings: &PolicySettings) -> &PolicySettings {
         settings
     }
@@ -149,9 +153,7 @@ impl Dataplane for Tuples {
         for step in steps {
             if self.refused.contains(&step.0.addr) {
                 let source = Error::new("add", "refused");
-                report
-                    .failed
-                    .push(crate::dataplane::StepError { step, source });
+                report.failed.push(StepError { step, source });
             } else {
                 self.held.insert(step.0);
                 observed.insert(step.0);
@@ -259,7 +261,11 @@ impl Bench {
     }
 
     fn is_failing(&self) -> bool {
-        self.kernel.board.health().failing.is_some()
+        let health = self.kernel.board.health();
+        health
+            .families()
+            .iter()
+            .any(|(_, family)| family.failing.is_some())
     }
 }
 

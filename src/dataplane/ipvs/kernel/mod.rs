@@ -16,7 +16,7 @@ use crate::dataplane::policy::PolicySettings;
 use crate::dataplane::{
     ClusterNetwork, Counters, Dataplane, Drain, Error, Holdings, Netlink, Report, policy,
 };
-use crate::model::{Drift, Moment, NodeNetwork, VipPort, VirtualServer};
+use crate::model::{Drift, Family, Moment, NodeNetwork, VipPort, VirtualServer};
 use crate::netfilter::conntrack::ConntrackClient;
 use crate::netfilter::exec::Iptables;
 use crate::netfilter::ipset::IpsetClient;
@@ -80,6 +80,10 @@ impl Dataplane for IpvsDataplane {
 
     fn kind(step: &Step) -> &'static str {
         step.kind()
+    }
+
+    fn family(step: &Step) -> Option<Family> {
+        step.family()
     }
 
     fn policy(settings: &Settings) -> &PolicySettings {

@@ -140,3 +140,36 @@ fn a_loop_goes_on_where_nobody_listens() {
     bench.turn();
     assert_eq!(bench.holds(), ["10.96.0.2"]);
 }
+
+/// What the kernel goes on refusing is told of the Node once, and so is its end.
+#[test]
+fn what_retries_do_not_mend_is_noticed_of_the_node() {
+    let (mut bench, _changes, mut noticed) = bench();
+    let mut notices = || -> Vec<Vec<Reason>> {
+        let notices = std::iter::from_fn(|| noticed.try_recv().ok());
+        let of_node = |notice: Notice| {
+            assert_eq!(
+                (&*notice.service.name, notice.topic),
+                ("n1", Topic::Programming)
+            );
+            notice.problems.iter().map(|p| p.reason).collect()
+        };
+        notices.map(of_node).collect()
+    };
+    let refused = &mut bench.kernel.dataplane.refused;
+    refused.insert("10.96.0.1".parse().unwrap());
+    bench.service("broken", "10.96.0.1");
+    bench.turn();
+    bench.wait(HOUR);
+    bench.turn();
+    assert_eq!(notices(), [[]; 0], "it may take twice an audit");
+    bench.wait(HOUR);
+    bench.turn();
+    bench.wait(HOUR);
+    bench.turn();
+    assert_eq!(notices(), [vec![Reason::FailedToProgram]]);
+    bench.kernel.dataplane.refused.clear();
+    bench.wait(HOUR);
+    bench.turn();
+    assert_eq!(notices(), [vec![]]);
+}
