@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::parse::{ObservedRules, parse};
+use super::probe;
 use super::ruleset::CHAIN_PREFIX;
 use crate::model::Family;
 
@@ -62,18 +63,22 @@ impl Error {
 
 impl Iptables {
     /// Finds out which variant to use: the one that has our chains from an earlier run, else the one
-    /// where kubelet left its hint, else the one with more rules, else the default.
+    /// where kubelet left its hint, else the one with more rules, else the default; legacy, should that be
+    /// nft in a kernel that has no such tables.
     pub fn detect() -> Result<Self, Error> {
         let mut this = Self {
             variant: Variant::Default,
             processes: 0,
             restore_failures: BTreeMap::new(),
         };
+        let mut has_legacy = false;
         let mut rules = |variant| {
             let program = program(variant, Family::V4, "save");
             this.processes += 1;
-            let text = run(&program, &[], "").unwrap_or_default();
+            let text = run(&program, &[], "");
+            has_legacy |= variant == Variant::Legacy && text.is_ok();
             let ours = format!(":{CHAIN_PREFIX}");
+            let text = text.unwrap_or_default();
             (
                 text.lines().any(|line| line.starts_with(&ours)),
                 text.contains(KUBELET_HINT),
@@ -84,7 +89,14 @@ impl Iptables {
         this.variant = match nft.cmp(&legacy) {
             Ordering::Greater => Variant::Nft,
             Ordering::Less => Variant::Legacy,
-            Ordering::Equal => Variant::Default,
+            Ordering::Equal => {
+                let takes_nft = probe::takes_nft_tables(Family::V4);
+                if has_legacy && matches!(takes_nft, Ok(false)) {
+                    Variant::Legacy
+                } else {
+                    Variant::Default
+                }
+            }
         };
         Ok(this)
     }

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use netlink_packet_core::NLM_F_CREATE;
+
 use super::nfnetlink::{Attributes, NfnlSocket, Outcome, Request, WireError};
 use crate::model::Family;
 
@@ -45,6 +47,25 @@ pub fn nft_tables() -> Result<BTreeSet<String>, WireError> {
     }
 }
 
+/// Whether nftables takes tables of a family, as a kernel that was built with little of it does not. Nothing is made:
+/// it is asked by a batch without an end, which the kernel looks at and takes back (as for `nft --check`).
+pub fn takes_nft_tables(family: Family) -> Result<bool, WireError> {
+    let mut begin = Request::new(NO_SUBSYS, MSG_BATCH_BEGIN, None, 0);
+    begin.resource(u16::from(SUBSYS_NFTABLES));
+    let mut table = Request::new(SUBSYS_NFTABLES, MSG_NEWTABLE, Some(family), NLM_F_CREATE);
+    table.text(TABLE_NAME, "ipvs-agent-probe");
+    let outcomes = NfnlSocket::open()?.batch(&[begin, table])?;
+    let refused = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Failed(error) => Some(*error),
+        Outcome::Applied | Outcome::Unknown => None,
+    });
+    match refused {
+        None => Ok(true),
+        Some(EPERM) => Err(WireError::Refused(EPERM)),
+        Some(_) => Ok(false),
+    }
+}
+
 // linux/netfilter/nfnetlink.h, ipset/ip_set.h, nf_tables.h
 const SUBSYS_IPSET: u8 = 6;
 const CMD_TYPE: u8 = 13;
@@ -54,6 +75,9 @@ const ATTR_FAMILY: u16 = 5;
 const PROTOCOL: u8 = 6;
 const INET: u8 = 2;
 const SUBSYS_NFTABLES: u8 = 10;
+const NO_SUBSYS: u8 = 0;
+const MSG_BATCH_BEGIN: u8 = 0x10;
+const MSG_NEWTABLE: u8 = 0;
 const MSG_GETTABLE: u8 = 1;
 const TABLE_NAME: u16 = 1;
 const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();

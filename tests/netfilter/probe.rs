@@ -1,5 +1,6 @@
 //! What the kernel is told to have, against what the tools make of it.
 
+use ipvs_agent::model::Family;
 use ipvs_agent::netfilter::exec::Iptables;
 use ipvs_agent::netfilter::probe;
 
@@ -47,6 +48,19 @@ fn dumps_are_those_of_both_variants() {
                 program == "ip6tables-nft",
                 "{program}"
             );
+        }
+    });
+}
+
+/// And to ask makes none.
+#[test]
+fn whether_nftables_takes_tables_is_what_nft_meets() {
+    in_namespace(|| {
+        for (family, of_nft) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+            assert!(probe::takes_nft_tables(family).unwrap());
+            assert!(probe::nft_tables().unwrap().is_empty());
+            run(&format!("nft add table {of_nft} theirs"));
+            run(&format!("nft delete table {of_nft} theirs"));
         }
     });
 }

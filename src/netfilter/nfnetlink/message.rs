@@ -29,6 +29,13 @@ impl Request {
         Self { bytes }
     }
 
+    /// `nfgenmsg.res_id`: of a batch, the subsystem that it is for.
+    pub fn resource(&mut self, id: u16) -> &mut Self {
+        let at = NLMSG_HEADER + NFGEN_HEADER - 2;
+        self.bytes[at..at + 2].copy_from_slice(&id.to_be_bytes());
+        self
+    }
+
     /// Adds an attribute as it stands.
     pub fn raw(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
