@@ -122,7 +122,8 @@ image_layout = $(image)/$(addsuffix /,$(filter-out release,$(PROFILE)))ipvs-agen
 image: ## The container image without a container engine: make image ARCH=amd64|arm64 IMAGE_NAME=… (docs/image.md)
 	$(call phase,the agent for the image ($(PROFILE)))
 	@$(if $(image_target),integration/setup/cross.sh $(ARCH) $(image_target))
-	@$(if $(image_target),$(image_linker)) cargo build --profile $(PROFILE) -p ipvs-agent $(addprefix --target ,$(image_target))
+	@$(if $(image_target),$(image_linker)) cargo build --profile $(PROFILE) $(addprefix --target ,$(image_target)) \
+	  $(if $(filter dev,$(PROFILE)),--workspace --examples --bins,-p ipvs-agent)
 	@cargo build --quiet -p integration
 	$(call phase,its image)
 	@mkdir -p $(dir $(image_layout))
@@ -139,8 +140,8 @@ cluster-deps:
 	@integration/setup/control-plane.sh helm
 	@integration/setup/cluster.sh
 
-# Its nodes are of this machine's architecture. On its own kernel, and by IPVS in the guest.
-CLUSTERS ?= native-nft qemu
+# Its nodes are of this machine's architecture. On its own kernel, and by IPVS in a guest: qemu takes three times as long.
+CLUSTERS ?= native-nft uml
 
 .PHONY: test-cluster
 test-cluster: cluster-deps build image ## The chart and the image on nodes with kubelet and containerd: make test-cluster CLUSTERS=qemu
@@ -211,8 +212,7 @@ test-kernels: build cluster-deps image ## The ipvsadm comparison, all scenarios 
 	@$(MAKE) --no-print-directory test-rules
 	@$(MAKE) --no-print-directory test-shell KERNEL=uml
 	$(call phase,scenarios on every kernel and clusters)
-	@$(MAKE) --no-print-directory --keep-going -j2 $(filter cluster-qemu,$(CLUSTER_JOBS)) suite-uml suite-qemu \
-	  suite-native-legacy suite-native-nft $(filter-out cluster-qemu,$(CLUSTER_JOBS))
+	@$(MAKE) --no-print-directory --keep-going -j2 suite-qemu suite-uml $(CLUSTER_JOBS) suite-native-legacy suite-native-nft
 
 .PHONY: test
 test: ## Everything, as continuous integration runs it

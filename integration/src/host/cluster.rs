@@ -16,10 +16,6 @@ use crate::cluster::{POD_NETWORK, PROGRAMS};
 
 /// Installs the chart with an image, an archive that containerd imports, and sees the cluster through its checks.
 pub fn cluster(kernel: Kernel, image: &Path) -> Result<()> {
-    ensure!(
-        matches!(kernel, Kernel::NativeNft | Kernel::Qemu),
-        "a cluster's nodes have iptables-nft and more than one processor: --kernel native-nft or qemu"
-    );
     let cache = cache()?;
     for (program, _) in PROGRAMS {
         let path = cache.join("bin").join(program);

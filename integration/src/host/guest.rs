@@ -51,15 +51,15 @@ impl<'a> Boot<'a> {
     }
 
     pub fn guest(&self) -> Result<Guest> {
-        let (interface, before) = match self.kernel {
-            Kernel::Uml => ("vec0", uml::before()),
-            Kernel::Qemu | Kernel::QemuLegacy => ("eth0", qemu::before()?),
+        let before = match self.kernel {
+            Kernel::Uml => uml::before(),
+            Kernel::Qemu | Kernel::QemuLegacy => qemu::before()?,
             Kernel::NativeLegacy | Kernel::NativeNft => {
                 return native::start(self.network, self.kernel.iptables(), self.command);
             }
         };
         let init = self.work.join("init.sh");
-        fs::write(&init, self.init_script(interface, &before))?;
+        fs::write(&init, self.init_script(&before))?;
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
         let child = match self.kernel {
             Kernel::Uml => uml::boot(self.network, &init)?,
@@ -70,7 +70,7 @@ impl<'a> Boot<'a> {
 
     /// Process 1 of the guest. What a guest writes goes to memory, never to the host's disk, but for the names of
     /// the stories that it takes.
-    fn init_script(&self, interface: &str, before: &str) -> String {
+    fn init_script(&self, before: &str) -> String {
         let command = self.command;
         let modules: Vec<&str> = self
             .modules
@@ -94,8 +94,8 @@ impl<'a> Boot<'a> {
          mkdir -p /run/netns /run/bin /run/lock /run/modprobe.d; export PATH=/run/bin:$PATH\n\
          {before}{iptables}{hide}\
          for m in {modules}; do modprobe $m || echo \"cannot load $m\"; done\n\
-         ip link set lo up; ip link set {interface} up; [ -e /sys/class/net/dummy0 ] || ip link add dummy0 type dummy; ip link set dummy0 up\n\
-         ip addr add {GUEST_ADDRESS}/24 dev {interface}\n\
+         ip link set lo up; ip link set eth0 up; [ -e /sys/class/net/dummy0 ] || ip link add dummy0 type dummy; ip link set dummy0 up\n\
+         ip addr add {GUEST_ADDRESS}/24 dev eth0\n\
          echo '{BOOTED}'\n\
          {command}\n\
          busybox poweroff -f || halt -f\n"

@@ -9,10 +9,12 @@ use anyhow::{Context, Result};
 use super::PATH;
 use super::network::{LabNetwork, TAP};
 
-/// The guest's own preparations: its modules.
+/// The guest's own preparations: its modules, where containers that see /lib/modules see them too, and a name for its
+/// interface that is every guest's.
 pub fn before() -> String {
     "mount -t tmpfs tmpfs /lib/modules\n\
-     ln -s /usr/lib/uml/modules/$(uname -r) /lib/modules/$(uname -r)\n"
+     mkdir /lib/modules/$(uname -r); mount --bind /usr/lib/uml/modules/$(uname -r) /lib/modules/$(uname -r)\n\
+     ip link set vec0 name eth0\n"
         .to_owned()
 }
 
