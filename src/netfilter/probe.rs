@@ -61,8 +61,8 @@ pub fn takes_nft_tables(family: Family) -> Result<bool, WireError> {
     });
     match refused {
         None => Ok(true),
-        Some(EPERM) => Err(WireError::Refused(EPERM)),
-        Some(_) => Ok(false),
+        Some(EINVAL | EOPNOTSUPP | EAFNOSUPPORT) => Ok(false),
+        Some(error) => Err(WireError::Refused(error)),
     }
 }
 
@@ -81,5 +81,6 @@ const MSG_NEWTABLE: u8 = 0;
 const MSG_GETTABLE: u8 = 1;
 const TABLE_NAME: u16 = 1;
 const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
+const EAFNOSUPPORT: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
 const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 const EOPNOTSUPP: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();

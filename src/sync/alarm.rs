@@ -1,44 +1,40 @@
 //! When a person is told that retries do not help. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::health::Health;
-use crate::model::{Moment, Problem, Reason};
+use crate::model::{Family, Moment, Problem, Reason};
 
-/// Whether it was told, and is not over.
+/// The families of which it was told, and is not over.
 #[derive(Debug, Default)]
-pub struct Alarm(bool);
+pub struct Alarm(BTreeSet<Family>);
 
 impl Alarm {
-    /// What to tell now: the problem once it has lasted for `patience`, nothing once it is over; `None` if all was
-    /// told before.
+    /// What to tell now: the problem once it has lasted for `patience`, again where its families are others, and
+    /// nothing once it is over; `None` if all was told before.
     pub fn look(
         &mut self,
         health: &Health,
         now: Moment,
         patience: Duration,
     ) -> Option<Vec<Problem>> {
-        let families = health.families().into_iter();
-        let lasting = families.filter_map(|(family, health)| {
-            let (since, error) = health.failing.as_ref()?;
-            (now.since(*since) >= patience).then_some((family, error))
-        });
-        let lasting: Vec<_> = lasting.collect();
-        let Some((_, error)) = lasting.first() else {
-            let some_fails = health
-                .families()
-                .iter()
-                .any(|(_, family)| family.failing.is_some());
-            // A younger failure may be the same one that goes on.
-            return (!some_fails && std::mem::take(&mut self.0)).then(Vec::new);
-        };
-        if std::mem::replace(&mut self.0, true) {
+        let failing: Vec<_> = health
+            .families()
+            .into_iter()
+            .filter_map(|(family, health)| Some((family, health.failing.as_ref()?)))
+            // One that was told of is over when it no longer fails.
+            .filter(|(family, (since, _))| self.0.contains(family) || now.since(*since) >= patience)
+            .collect();
+        let families: BTreeSet<Family> = failing.iter().map(|(family, _)| *family).collect();
+        if families == self.0 {
             return None;
         }
-        let families: Vec<String> = lasting
-            .iter()
-            .map(|(family, _)| family.to_string())
-            .collect();
+        self.0 = families;
+        let Some((_, (_, error))) = failing.first() else {
+            return Some(Vec::new());
+        };
+        let families: Vec<String> = self.0.iter().map(Family::to_string).collect();
         Some(vec![Problem {
             reason: Reason::FailedToProgram,
             text: format!(
@@ -55,7 +51,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::Family;
     use crate::sync::{Pass, Trigger};
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -90,5 +85,38 @@ mod tests {
         assert_eq!(after(BTreeMap::new(), 111), None);
         assert_eq!(after(errors("refused"), 120), None);
         assert!(after(errors("refused"), 200).is_some());
+    }
+
+    #[test]
+    fn a_family_that_joins_or_leaves_is_told_of() {
+        let (mut alarm, mut health) = (Alarm::default(), Health::default());
+        let mut after = |families: &[Family], seconds| {
+            let errors = families
+                .iter()
+                .map(|family| (*family, format!("{family} refused")));
+            let pass = Pass {
+                trigger: Trigger::Retry,
+                failed: families.len(),
+                errors: errors.collect(),
+                ..Pass::default()
+            };
+            health.passed(&pass, at(seconds));
+            let told = alarm.look(&health, at(seconds), PATIENCE)?;
+            Some(
+                told.into_iter()
+                    .map(|problem| problem.text)
+                    .collect::<String>(),
+            )
+        };
+        assert_eq!(after(&[Family::V6], 0), None);
+        assert!(after(&[Family::V6], 60).unwrap().contains("(IPv6)"));
+        assert_eq!(after(&Family::ALL, 100), None);
+        assert!(after(&Family::ALL, 160).unwrap().contains("(IPv4, IPv6)"));
+        let told = after(&[Family::V4], 161).unwrap();
+        assert!(
+            told.contains("(IPv4)") && told.contains("IPv4 refused"),
+            "{told}"
+        );
+        assert_eq!(after(&[], 162).as_deref(), Some(""));
     }
 }

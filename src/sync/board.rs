@@ -366,11 +366,19 @@ impl Board {
             let sync = self.metrics.kubeproxy_sync.get_or_create(&by(family));
             sync.observe(seconds);
         }
-        let good = lock(&self.health).passed(pass, now);
+        let (good, health) = {
+            let mut health = lock(&self.health);
+            (health.passed(pass, now), health.clone())
+        };
         let synced = seconds_since_1970(wall());
-        for family in good {
+        for (family, health) in health.families() {
             let last = self.metrics.last_sync.get_or_create(&by(family));
-            last.set(synced);
+            if good.contains(&family) {
+                last.set(synced);
+            } else if health.last_good.is_none() {
+                // A family that never was good is not left out of what is asked for the oldest.
+                last.set(seconds_since_1970(self.started));
+            }
         }
     }
 

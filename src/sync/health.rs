@@ -28,10 +28,11 @@ pub struct FamilyHealth {
 }
 
 impl FamilyHealth {
-    /// Since when not all is well, and why.
+    /// Since when not all is well, and why: the older one of two troubles.
     pub fn trouble(&self) -> Option<(Moment, &str)> {
-        let trouble = self.failing.as_ref().or(self.obstructed.as_ref())?;
-        Some((trouble.0, &trouble.1))
+        let troubles = [&self.failing, &self.obstructed].into_iter().flatten();
+        let (since, text) = troubles.min_by_key(|(since, _)| *since)?;
+        Some((*since, text))
     }
 }
 
@@ -157,6 +158,18 @@ mod tests {
             Family::ALL
         );
         assert!(health.was_good() && health.families().iter().all(|(_, f)| f.trouble().is_none()));
+    }
+
+    #[test]
+    fn a_young_failure_hides_no_old_obstruction() {
+        let mut health = Health::default();
+        let held = BTreeMap::from([(Family::V4, "held".to_owned())]);
+        health.obstructed(&held, at(1));
+        health.passed(&pass(Trigger::Change, &[Family::V4]), at(9));
+        let [(_, v4), (_, v6)] = health.families();
+        assert_eq!((v4.trouble(), v6.trouble()), (Some((at(1), "held")), None));
+        health.obstructed(&BTreeMap::new(), at(10));
+        assert_eq!(health.families()[0].1.trouble(), Some((at(9), "refused")));
     }
 
     #[test]

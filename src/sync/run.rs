@@ -473,6 +473,12 @@ impl<D: Dataplane> Loop<D> {
                 warn!(step = %failure.step, error = %causes(&failure.source), "step failed");
             }
             pass.errors = first_failures::<D>(&failed);
+            if skipped > 0 && failed.is_empty() {
+                let text = format!(
+                    "{skipped} steps wait: the kernel's answer to one before them was lost"
+                );
+                pass.errors = Family::ALL.map(|family| (family, text.clone())).into();
+            }
         }
         pass.elapsed = self.now().since(begun);
         self.board.counters(self.dataplane.counters());

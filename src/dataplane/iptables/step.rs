@@ -108,7 +108,7 @@ impl Step {
     /// The family that a step is about; none for both.
     pub fn family(&self) -> Option<Family> {
         Some(match self {
-            Self::SetSysctl(_) => return None,
+            Self::SetSysctl(wanted) => return wanted.family,
             Self::CreateSet(set) | Self::DestroySet(set) => set.family(),
             Self::AddMember(member) | Self::DelMember(member) => member.element.family(),
             Self::WriteRules { family, .. } => *family,

@@ -174,7 +174,8 @@ impl Step {
     /// The family that a step is about; none for both.
     pub fn family(&self) -> Option<Family> {
         Some(match self {
-            Self::SetSysctl(_) | Self::SetTimeouts(_) => return None,
+            Self::SetTimeouts(_) => return None,
+            Self::SetSysctl(wanted) => return wanted.family,
             Self::CreateSet { family, .. }
             | Self::DestroySet { family, .. }
             | Self::WriteRules { family, .. }
