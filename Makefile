@@ -215,6 +215,6 @@ test-kernels: build cluster-deps image ## The ipvsadm comparison, all scenarios 
 	@$(MAKE) --no-print-directory --keep-going -j2 suite-qemu suite-uml $(CLUSTER_JOBS) suite-native-legacy suite-native-nft
 
 .PHONY: test
-test: ## Everything, as continuous integration runs it
+test: ## What continuous integration runs
 	@integration/setup/count.sh $(MAKE) --no-print-directory PROFILE=dev \
 	  deps lint test-unit test-crate test-chart test-image test-kernels test-demo

@@ -61,7 +61,7 @@ enum Command {
         /// How many guests share the scenarios, side by side [default: by kernel and processors]
         #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
         guests: Option<u8>,
-        /// Also what is alike on every kernel and asked of another one [always so with names]
+        /// Also what is alike on every kernel and left to a quicker one [always so with names]
         #[arg(long)]
         whole: bool,
         names: Vec<String>,

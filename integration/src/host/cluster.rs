@@ -16,6 +16,10 @@ use crate::cluster::{POD_NETWORK, PROGRAMS};
 
 /// Installs the chart with an image, an archive that containerd imports, and sees the cluster through its checks.
 pub fn cluster(kernel: Kernel, image: &Path) -> Result<()> {
+    ensure!(
+        !matches!(kernel, Kernel::NativeLegacy | Kernel::QemuLegacy),
+        "a cluster's nodes have iptables-nft: --kernel native-nft, uml or qemu"
+    );
     let cache = cache()?;
     for (program, _) in PROGRAMS {
         let path = cache.join("bin").join(program);
@@ -41,7 +45,7 @@ pub fn cluster(kernel: Kernel, image: &Path) -> Result<()> {
         String::new()
     } else {
         format!(
-            "mount -t cgroup2 groups /sys/fs/cgroup; mount -t tmpfs -o size=4g nodes {}; ",
+            "mount -t cgroup2 groups /sys/fs/cgroup; mount -t tmpfs -o size=75% nodes {}; ",
             folder.display()
         )
     };

@@ -25,6 +25,11 @@ impl Kernel {
         matches!(self, Self::NativeLegacy | Self::NativeNft)
     }
 
+    /// Whether every instruction of it is.
+    pub const fn is_emulated(self) -> bool {
+        matches!(self, Self::Qemu | Self::QemuLegacy)
+    }
+
     /// The variant of iptables that nodes have.
     pub const fn iptables(self) -> &'static str {
         match self {
@@ -98,14 +103,6 @@ impl Platform {
             kernel,
             dataplane: dataplane.unwrap_or(kernel.dataplane()),
         }
-    }
-
-    /// Whether it is the one of its dataplane that is asked what is alike on every kernel.
-    pub const fn is_asked_once(self) -> bool {
-        matches!(
-            (self.kernel, self.dataplane),
-            (Kernel::Uml, Dataplane::Ipvs) | (Kernel::NativeNft, Dataplane::Iptables)
-        )
     }
 
     /// What its record is called.

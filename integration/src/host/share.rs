@@ -24,7 +24,7 @@ use crate::scenarios::{ALL, Scenario};
 pub struct Wanted {
     /// These and none other; or, without a name, all that are not on demand.
     pub names: Vec<String>,
-    /// Of all, those too which another kernel of the same dataplane is asked.
+    /// Of all, those too which a quicker kernel is asked.
     pub whole: bool,
 }
 
@@ -42,9 +42,7 @@ pub fn run(platform: Platform, guests: Option<usize>, wanted: &Wanted) -> Result
         println!("left out: {}, for this kernel has no SCTP", story.name);
     }
     if elsewhere > 0 {
-        println!(
-            "{elsewhere} stories are alike on every kernel and asked of another one; --whole runs them here too"
-        );
+        println!("{elsewhere} stories are left to a quicker kernel; --whole runs them here too");
     }
     let guests = guests.unwrap_or_else(|| platform.kernel.guests());
     let guests = guests.clamp(1, stories.len().max(1));
@@ -55,7 +53,7 @@ pub fn run(platform: Platform, guests: Option<usize>, wanted: &Wanted) -> Result
         queue: work.path.join("taken"),
         names: stories.iter().map(|story| story.name).collect(),
         signals: &signals,
-        limit: limit(&stories),
+        limit: limit(&stories, wanted.whole),
     };
     fs::create_dir_all(&shared.queue)?;
     let ends: Vec<End> = std::thread::scope(|scope| {
@@ -188,8 +186,8 @@ struct Choice {
     elsewhere: usize,
 }
 
-/// The stories that are named; or all but those on demand, those that are about the other dataplane, and those
-/// that another kernel is asked.
+/// The stories that are named; or all but those on demand, those that are about the other dataplane, and on
+/// an emulated kernel those that a quicker one is asked.
 /// To name one that cannot be run is an error.
 fn choose(wanted: &Wanted, platform: Platform, has_sctp: bool) -> Result<Choice> {
     let Wanted { names, whole } = wanted;
@@ -217,7 +215,7 @@ fn choose(wanted: &Wanted, platform: Platform, has_sctp: bool) -> Result<Choice>
             );
         } else if !names.is_empty() || story.on_demand || !is_of_dataplane {
             continue;
-        } else if story.once && !whole && !platform.is_asked_once() {
+        } else if story.once && !whole && platform.kernel.is_emulated() {
             choice.elsewhere += 1;
             continue;
         }
@@ -230,9 +228,9 @@ fn choose(wanted: &Wanted, platform: Platform, has_sctp: bool) -> Result<Choice>
     Ok(choice)
 }
 
-/// What runs only when named may be long.
-fn limit(stories: &[&Scenario]) -> Duration {
-    if stories.iter().any(|story| story.on_demand) {
+/// What runs only when named, or wanted, may be long.
+fn limit(stories: &[&Scenario], whole: bool) -> Duration {
+    if whole || stories.iter().any(|story| story.on_demand) {
         LONG_LIMIT
     } else {
         super::RUN_LIMIT
@@ -309,22 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_alike_everywhere_is_asked_of_one_kernel_of_each_dataplane() {
+    fn what_is_alike_everywhere_is_not_asked_of_an_emulated_kernel() {
         let of = |kernel, names: &[&str], whole| {
             let choice = choose(&wanted(names, whole), Platform::new(kernel, None), true).unwrap();
             let once = choice.stories.iter().filter(|story| story.once).count();
             (once, choice.elsewhere, choice.stories.len())
         };
-        for (first, other) in [
-            (Kernel::Uml, Kernel::Qemu),
-            (Kernel::NativeNft, Kernel::NativeLegacy),
-        ] {
-            let (once, elsewhere, all) = of(first, &[], false);
-            assert!(once > 10 && elsewhere == 0);
-            assert_eq!(of(other, &[], false), (0, once, all - once));
-            assert_eq!(of(other, &[], true), (once, 0, all));
-            assert_eq!(of(other, &["health"], false), (1, 0, 1));
-        }
+        let (once, elsewhere, all) = of(Kernel::Uml, &[], false);
+        assert!(once > 10 && elsewhere == 0);
+        assert_eq!(of(Kernel::Qemu, &[], false), (0, once, all - once));
+        assert_eq!(of(Kernel::Qemu, &[], true), (once, 0, all));
+        assert_eq!(of(Kernel::Qemu, &["health"], false), (1, 0, 1));
     }
 
     fn verdict(names: &[&str], proofs: &[Proof], deaths: usize) -> (usize, usize) {

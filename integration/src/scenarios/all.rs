@@ -24,8 +24,7 @@ pub struct Scenario {
     pub bare: bool,
     /// Runs only when named.
     pub on_demand: bool,
-    /// About the agent's own doing, which is alike on every kernel: one kernel of each dataplane is asked, the others
-    /// only in a whole run or when it is named.
+    /// About the agent's own doing, or long: not where all is emulated and slow, but in a whole run or when it is named.
     pub once: bool,
 }
 
@@ -70,7 +69,7 @@ const fn by_rules(
     }
 }
 
-/// One that the kernel has no part in, as far as its version goes.
+/// One that the kernel's version has little part in.
 const fn once(story: Scenario) -> Scenario {
     Scenario {
         once: true,
@@ -214,11 +213,11 @@ pub const ALL: &[Scenario] = &[
         "a scheduler that the kernel has not: rr, and the log and an Event say so",
         choice::scheduler_missing,
     ),
-    ipvs(
+    once(ipvs(
         "move-back",
         "from iptables to IPVS and back under load",
         choice::move_back,
-    ),
+    )),
     story(
         "affinity",
         "session affinity, on, moving on and off",
